@@ -13,6 +13,7 @@ made by the caller.  Cost: one footer read per input to know that there is nothi
 
 import dataclasses
 import json
+import logging
 import os
 import resource
 import sys
@@ -133,7 +134,7 @@ class Ray:
         import ray
 
         if not ray.is_initialized():
-            ray.init(log_to_driver=True, include_dashboard=False, configure_logging=True, logging_level="warning")
+            ray.init(log_to_driver=True, include_dashboard=False, configure_logging=True, logging_level=logging.WARNING)
         return ray
 
     def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any, float]]:
