@@ -1,0 +1,217 @@
+"""The language of captions: a record (`Fields`) rendered to plain sentences, and sentences parsed back.
+
+Each sentence states one field or two, so a caption can be split into claims and each claim be checked.  The
+grammar knows sentence templates, not words: any colour, shape or motion passes through, as long as it is
+made of lowercase words (see `check`).  Only sizes are a closed list, because in "a small red circle" nothing
+else tells a size from a colour.  `parse(render_dense(fields, variant)) == fields` for every variant.
+
+Text and record meet here because a caption is a validated record rendered late (DALL-E 3 and its followers
+store free text, and can then neither count claims nor re-phrase them).
+"""
+
+import re
+from collections.abc import Sequence
+
+from schemas.captions import Fields, Subject
+
+SIZES = ("small", "large")
+NUM_VARIANTS = 4
+_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_RESERVED = frozenset(["is", "that", "which", "then", "it", "and", "the", "a", "an", "behind", "in"])
+_NO_MOTION = "in view"  # no motion can be called so: `in` is reserved
+_VALUE = r"[a-z0-9][a-z0-9' -]*"
+_NOUN = rf"(?:an?) (?P<noun>{_VALUE}?)"
+
+
+class Unparsable(ValueError):
+    """A text is not a dense caption of this grammar; says which sentence, and why."""
+
+
+def check(fields: Fields) -> Fields:
+    """Return the fields, or say which value the grammar could not carry.
+
+    A value is made of lowercase words and has none of the words that hold sentences together (`is`, `then`,
+    ...).  A colour is one word; a shape of several words needs a colour in front of it.
+    """
+    if not 1 <= len(fields.subjects) < len(_COUNTS):
+        raise ValueError(f"a caption has 1 to {len(_COUNTS) - 1} subjects, got {len(fields.subjects)}")
+    for field, value in claims(fields):
+        if field != "count":
+            _check_value(field, value)
+    for subject in fields.subjects:
+        if not subject.shape:
+            raise ValueError("a subject needs a shape")
+        if subject.size not in ("", *SIZES):
+            raise ValueError(f"a size is one of {SIZES} or empty, got `{subject.size}`")
+        if " " in subject.color or subject.color in SIZES:
+            raise ValueError(f"a colour is one word that is no size, got `{subject.color}`")
+        if not subject.color and (" " in subject.shape or subject.shape in SIZES):
+            raise ValueError(f"a shape of several words needs a colour, got `{subject.shape}`")
+    if not all(fields.events):
+        raise ValueError("an event cannot be empty")
+    return fields
+
+
+def _check_value(field: str, value: str) -> None:
+    words = value.split(" ")
+    if not re.fullmatch(_VALUE, value) or not all(words) or _RESERVED & set(words):
+        raise ValueError(f"`{value}` cannot be the {field} of a caption: use plain lowercase words")
+
+
+def claims(fields: Fields) -> list[tuple[str, str]]:
+    """What a record asserts, as (field, value) in reading order; a count only where there are several subjects."""
+    found: list[tuple[str, str]] = []
+    if len(fields.subjects) > 1:
+        found.append(("count", str(len(fields.subjects))))
+    for subject in fields.subjects:
+        for name in ("size", "color", "shape", "motion"):
+            found.append((name, getattr(subject, name)))
+    found.append(("relation", fields.relation))
+    found.extend(("event", event) for event in fields.events)
+    found += [("background", fields.background), ("camera", fields.camera)]
+    return [(field, value) for field, value in found if value]
+
+
+def render_short(fields: Fields, variant: int = 0) -> str:
+    """One sentence on the main subject: its colour, shape and motion."""
+    main = check(fields).subjects[0]
+    return _subject(Subject(shape=main.shape, color=main.color, motion=main.motion), variant % NUM_VARIANTS)
+
+
+def render_dense(fields: Fields, variant: int = 0) -> str:
+    """Everything the record says, in sentences; the variant chooses wording and order."""
+    check(fields)
+    v = variant % NUM_VARIANTS
+    subjects = [_subject(subject, v) for subject in fields.subjects]
+    count = _COUNTS[len(subjects)]
+    head = [(f"{count.capitalize()} subjects are visible.", f"There are {count} subjects.")[v % 2]] * (
+        len(subjects) > 1
+    )
+    relation = [f"The first is {fields.relation} the second."] if fields.relation else []
+    events = [_events(fields.events, v)] if fields.events else []
+    background, camera = _setting(fields, v)
+    if v == 3:
+        return " ".join([*background, *head, *subjects, *relation, *events, *camera])
+    return " ".join([*head, *subjects, *relation, *events, *background, *camera])
+
+
+def _subject(subject: Subject, v: int) -> str:
+    noun = " ".join(word for word in (subject.size, subject.color, subject.shape) if word)
+    noun = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    motion = subject.motion
+    if v == 0:
+        return f"{noun[0].upper()}{noun[1:]} is {motion or _NO_MOTION}."
+    if v == 1:
+        return f"There is {noun}, which is {motion}." if motion else f"There is {noun}."
+    if v == 2:
+        return f"We see {noun} that is {motion}." if motion else f"We see {noun}."
+    return f"In view is {noun}, {motion}." if motion else f"In view is {noun}."
+
+
+def _events(events: Sequence[str], v: int) -> str:
+    if v % 2:
+        return f"In order, the first subject is {', then '.join(events)}."
+    return f"First it is {', then it is '.join(events)}."
+
+
+def _setting(fields: Fields, v: int) -> tuple[list[str], list[str]]:
+    if v == 2 and fields.background and fields.camera:
+        return [f"The background is {fields.background} and the camera is {fields.camera}."], []
+    background = ("The background is {}.", "Behind is {}.", "The background is {}.", "The scene has {} behind.")[v]
+    camera = (
+        "The camera is {}.",
+        "Meanwhile the camera is {}.",
+        "The camera is {}.",
+        "It is seen by a camera that is {}.",
+    )
+    return (
+        [background.format(fields.background)] if fields.background else [],
+        [camera[v].format(fields.camera)] if fields.camera else [],
+    )
+
+
+def parse(text: str) -> Fields:
+    """Read a dense caption back into its record.
+
+    Raises:
+        Unparsable: If a sentence fits no template, says a field twice, or the count is not that of the subjects.
+    """
+    said: dict[str, list[str]] = {}
+    subjects: list[Subject] = []
+    for sentence in _sentences(text):
+        groups = _match(sentence)
+        noun = groups.pop("noun", None)
+        if noun is not None:
+            subjects.append(_read_noun(noun, groups.pop("motion", None) or "", sentence))
+        for field, value in groups.items():
+            if field in said:
+                raise Unparsable(f"the {field} is said twice, the second time in `{sentence}`")
+            said[field] = re.split(r", then (?:it is )?", value) if field == "events" else [value]
+    _check_count(said.pop("count", ["one"])[0], len(subjects))
+    return Fields(
+        subjects=subjects,
+        relation=said.get("relation", [""])[0],
+        events=said.get("events", []),
+        camera=said.get("camera", [""])[0],
+        background=said.get("background", [""])[0],
+    )
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a caption, in order; CLIP scores them one by one."""
+    return [s for s in re.split(r"(?<=[.!?])\s+", text.strip()) if s]
+
+
+def _sentences(text: str) -> list[str]:
+    sentences = split_sentences(text)
+    if not sentences:
+        raise Unparsable("the caption is empty")
+    if not sentences[-1].endswith("."):
+        raise Unparsable(f"the caption breaks off in `{sentences[-1]}`")
+    return sentences
+
+
+def _check_count(said: str, found: int) -> None:
+    if not found:
+        raise Unparsable("the caption names no subject")
+    if said not in _COUNTS or _COUNTS.index(said) != found:
+        raise Unparsable(f"the caption speaks of {said} and names {found} subjects")
+
+
+def _read_noun(noun: str, motion: str, sentence: str) -> Subject:
+    words = noun.split(" ")
+    size = words.pop(0) if words[0] in SIZES and len(words) > 1 else ""
+    color = words.pop(0) if len(words) > 1 else ""
+    if not all(words):
+        raise Unparsable(f"no subject can be read from `{sentence}`")
+    return Subject(shape=" ".join(words), color=color, size=size, motion="" if motion == _NO_MOTION else motion)
+
+
+_TEMPLATES = tuple(
+    re.compile(pattern).fullmatch
+    for pattern in (
+        r"(?P<count>[A-Z][a-z]+) subjects are visible\.",
+        r"There are (?P<count>[a-z]+) subjects\.",
+        rf"An? (?P<noun>{_VALUE}?) is (?P<motion>{_VALUE})\.",
+        rf"There is {_NOUN}(?:, which is (?P<motion>{_VALUE}))?\.",
+        rf"We see {_NOUN}(?: that is (?P<motion>{_VALUE}))?\.",
+        rf"In view is {_NOUN}(?:, (?P<motion>{_VALUE}))?\.",
+        rf"The first is (?P<relation>{_VALUE}) the second\.",
+        rf"First it is (?P<events>{_VALUE}(?:, then it is {_VALUE})*)\.",
+        rf"In order, the first subject is (?P<events>{_VALUE}(?:, then {_VALUE})*)\.",
+        rf"The background is (?P<background>{_VALUE}) and the camera is (?P<camera>{_VALUE})\.",
+        rf"The background is (?P<background>{_VALUE})\.",
+        rf"Behind is (?P<background>{_VALUE})\.",
+        rf"The scene has (?P<background>{_VALUE}) behind\.",
+        rf"The camera is (?P<camera>{_VALUE})\.",
+        rf"Meanwhile the camera is (?P<camera>{_VALUE})\.",
+        rf"It is seen by a camera that is (?P<camera>{_VALUE})\.",
+    )
+)
+
+
+def _match(sentence: str) -> dict[str, str]:
+    for template in _TEMPLATES:
+        if found := template(sentence):
+            return {name: value.lower() for name, value in found.groupdict().items() if value is not None}
+    raise Unparsable(f"`{sentence}` fits no sentence of the caption grammar")
