@@ -17,8 +17,8 @@ from schemas.captions import Fields, Subject
 SIZES = ("small", "large")
 NUM_VARIANTS = 4
 _COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_RESERVED = frozenset(["is", "that", "which", "then", "it", "and", "the", "a", "an", "behind", "in"])
-_NO_MOTION = "in view"  # no motion can be called so: `in` is reserved
+_RESERVED = frozenset(["is", "that", "which", "then", "it", "and", "the", "a", "an", "behind"])
+_NO_MOTION = "in view"  # stands for no motion; no value may be this
 _VALUE = r"[a-z0-9][a-z0-9' -]*"
 _NOUN = rf"(?:an?) (?P<noun>{_VALUE}?)"
 
@@ -54,7 +54,7 @@ def check(fields: Fields) -> Fields:
 
 def _check_value(field: str, value: str) -> None:
     words = value.split(" ")
-    if not re.fullmatch(_VALUE, value) or not all(words) or _RESERVED & set(words):
+    if not re.fullmatch(_VALUE, value) or not all(words) or _RESERVED & set(words) or value == _NO_MOTION:
         raise ValueError(f"`{value}` cannot be the {field} of a caption: use plain lowercase words")
 
 
@@ -140,9 +140,9 @@ def parse(text: str) -> Fields:
     subjects: list[Subject] = []
     for sentence in _sentences(text):
         groups = _match(sentence)
-        noun = groups.pop("noun", None)
-        if noun is not None:
-            subjects.append(_read_noun(noun, groups.pop("motion", None) or "", sentence))
+        noun = groups.pop("noun", "")
+        if noun:
+            subjects.append(_read_noun(noun, groups.pop("motion", ""), sentence))
         for field, value in groups.items():
             if field in said:
                 raise Unparsable(f"the {field} is said twice, the second time in `{sentence}`")
