@@ -366,20 +366,12 @@ def run_stage(
         MissingTable: If an input was never made.
         ConfigError: If a batch is named for a stage that has none, or is missing.
     """
-    if stage.partitioned != (batch is not None):
-        need = "needs --batch NAME" if stage.partitioned else "takes no --batch"
-        raise ConfigError(f"stage `{stage.name}` {need}")
-    footage = batches.get(store, batch) if batch else None
-    settings = stage.settings(config)
-    inputs, models = _inputs(stage, store, footage)
-    made_by = digest(stage.name, stage.version, settings, models)
-    wanted = digest(stage.name, stage.version, settings, inputs)
     start = time.monotonic()
-    before = [_intact(store, t, batch) for t in stage.writes]
-    if not force and all(c is not None and c.inputs == wanted for c in before):
-        commits = [c for c in before if c is not None]
-        return _result(stage, batch, False, commits, start)
-    context = Context(stage, store, settings, footage, executor or Local(), made_by)
+    standing = _standing(stage, store, config, batch)
+    if standing.commits is not None and not force:
+        return _result(stage, batch, False, standing.commits, start)
+    wanted, made_by = standing.wanted, standing.made_by
+    context = Context(stage, store, stage.settings(config), standing.batch, executor or Local(), made_by)
     usage = _cpu_s()
     output = stage.run(context)
     cost = {
@@ -396,6 +388,43 @@ def run_stage(
         for t in stage.writes
     ]
     return _result(stage, batch, True, commits, start)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Standing:
+    """How a stage's outputs stand to its inputs."""
+
+    batch: batches.Batch | None
+    wanted: str
+    """Digest of everything the outputs depend on."""
+    made_by: str
+    commits: list[Commit] | None
+    """What is there, if it was made from just that; None if the stage must run."""
+
+
+def _standing(stage: Stage, store: Store, config: Any, batch: str | None) -> _Standing:
+    if stage.partitioned != (batch is not None):
+        need = "needs --batch NAME" if stage.partitioned else "takes no --batch"
+        raise ConfigError(f"stage `{stage.name}` {need}")
+    footage = batches.get(store, batch) if batch else None
+    settings = stage.settings(config)
+    inputs, models = _inputs(stage, store, footage)
+    wanted = digest(stage.name, stage.version, settings, inputs)
+    before = [_intact(store, t, batch) for t in stage.writes]
+    commits = [c for c in before if c is not None and c.inputs == wanted]
+    made_by = digest(stage.name, stage.version, settings, models)
+    return _Standing(footage, wanted, made_by, commits if len(commits) == len(stage.writes) else None)
+
+
+def reusable(stage: Stage, store: Store, config: Any, *, batch: str | None = None) -> Result | None:
+    """What `run_stage` would give without computing anything; None if it would compute.
+
+    Raises:
+        MissingTable: If an input was never made.
+    """
+    start = time.monotonic()
+    standing = _standing(stage, store, config, batch)
+    return None if standing.commits is None else _result(stage, batch, False, standing.commits, start)
 
 
 def _intact(store: Store, table: Table, batch: str | None) -> Commit | None:

@@ -1,0 +1,81 @@
+"""Whole runs: one recipe composes the rooms' recipes, and is what `--recipe NAME --set room.key=value` names."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterable
+
+import captioner.recipes
+import pipelines.recipes
+import trainer.recipes
+from captioner.config import CaptionerConfig
+from pipelines.config import CurationConfig
+from schemas.errors import RootError
+from schemas.settings import recipe as build
+from schemas.store import Store
+from trainer.config import TrainerConfig
+
+_REMEMBERED = "settings.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything a run can be told."""
+
+    curation: CurationConfig
+    """Footage to verdicts, clip files and the manifest."""
+    captioner: CaptionerConfig
+    """Pairs, the captioner's training, captioning."""
+    trainer: TrainerConfig
+    """Autoencoder, latents, DiT, samples, evaluation."""
+
+
+def _compose(name: str) -> Recipe:
+    return Recipe(
+        curation=pipelines.recipes.RECIPES[name](),
+        captioner=captioner.recipes.RECIPES[name](),
+        trainer=trainer.recipes.RECIPES[name](),
+    )
+
+
+def demo() -> Recipe:
+    """Synthetic footage all the way to generated videos, sized for two CPU cores.
+
+    Run:     dailies demo
+    Expect:  the table that the command prints at its end; README.md shows one.
+    """
+    return _compose("demo")
+
+
+def footage() -> Recipe:
+    """A folder of real footage through the same path; the models that the demo trains know only the synthetic world.
+
+    Run:     dailies demo --footage FOLDER --root runs/footage
+    Expect:  the same table without the rows that need known truth.
+    """
+    return _compose("footage")
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"demo": demo, "footage": footage}
+
+
+def recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
+    """The recipe of that name with `room.key=value` settings applied."""
+    return build(name, RECIPES, settings)
+
+
+def remember(store: Store, name: str, settings: Iterable[str]) -> None:
+    """Write down which recipe a root is made with, so that later commands on it need not repeat it."""
+    store.write_json({"recipe": name, "set": list(settings)}, _REMEMBERED)
+
+
+def remembered(root: str | os.PathLike[str]) -> tuple[str | None, tuple[str, ...]]:
+    """The recipe and settings that a root was made with; (None, ()) if it does not say."""
+    store = Store(root)
+    if not store.exists(_REMEMBERED):
+        return None, ()
+    try:
+        value = store.read_json(_REMEMBERED)
+        return str(value["recipe"]), tuple(value["set"])
+    except (json.JSONDecodeError, KeyError, TypeError) as e:
+        raise RootError(f"{store.at(_REMEMBERED)} does not read ({e}); delete it and name --recipe again") from e
