@@ -18,7 +18,7 @@ BLUR = 0.04
 DARK = 0.1
 """Share of the light that is left."""
 BAR = 0.13
-"""Height of each black bar, of the picture's."""
+"""Height of each black bar, in short sides."""
 FLICKER = 0.3
 """How far the gain swings from frame to frame."""
 _WORDS = (
@@ -42,7 +42,7 @@ def damage_picture(frame: Frame, defect: str, seed: int, j: int) -> Frame:
         swing = FLICKER * generator("flicker", seed, j).uniform(0.6, 1.0)
         return cv2.convertScaleAbs(frame, alpha=1 + (swing if j % 2 else -swing))  # type: ignore[return-value]
     if defect == "letterbox":
-        bar = 2 * round(BAR * max(min(height, width), 0.6 * height if height < width else 0.6 * width) / 2)
+        bar = 2 * round(BAR * min(height, width) / 2)
         if height <= width:
             frame[:bar], frame[height - bar :] = 0, 0
         else:

@@ -111,7 +111,7 @@ def _noise_pictures(height: int, width: int) -> tuple[Frame, Frame]:
     return np.maximum(drawn, 0).astype(np.uint8), np.maximum(-drawn, 0).astype(np.uint8)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=192)  # six sizes of all pictures: about 75 MB in `pairs`, 140 MB in `footage`
 def _tile(background: str, number: int, short: int) -> Frame:
     """A background picture, three times three, at the density of a picture whose short side is `short` pixels."""
     tile = _texture(background, number)
