@@ -74,7 +74,7 @@ def _background(frames: Frame) -> str:
 
 
 def _piece(frame: Frame, background: str) -> Mask | None:
-    """The largest connected piece that stands out, or None."""
+    """The largest connected piece that stands out and is no dark spot of the background's own, or None."""
     base = np.median(frame.reshape(-1, 3), axis=0)
     if np.linalg.norm(base - BACKGROUNDS[background]) > 60:  # the subject covers most of the picture
         base = np.asarray(BACKGROUNDS[background], dtype=np.float64)
@@ -87,7 +87,11 @@ def _piece(frame: Frame, background: str) -> Mask | None:
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     if stats[largest, cv2.CC_STAT_AREA] < _MIN_AREA * labels.size:
         return None
-    return np.asarray(labels == largest)
+    mask = np.asarray(labels == largest)
+    color = _core_color(frame, mask)
+    nearest = COLORS[_nearest(color, COLORS)]
+    is_texture = np.linalg.norm(color - nearest) > np.linalg.norm(color - BACKGROUNDS[background])
+    return None if is_texture else mask
 
 
 def _core_color(frame: Frame, mask: Mask) -> npt.NDArray[np.float64]:
