@@ -190,7 +190,8 @@ def test_copies_and_damage_are_judged_by_file() -> None:
 def _caption(clip: str, fields: Fields | None, status: str = "ok") -> Caption:
     return Caption(
         clip_id=clip, short="", dense="", fields=fields, status=status, raw_short="", raw_dense="", backend="",
-        model="", knows="", prompt_version="", decoding="", frame_indices=[], num_tokens=0, finish_reason="", attempts=1,
+        model="", knows="", prompt_version="", decoding="", frame_indices=[], num_tokens=0, finish_reason="",
+        attempts=1,
     )  # fmt: skip
 
 
