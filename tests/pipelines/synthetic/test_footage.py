@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import pytest
 
-from pipelines.execute import Result, run_stage
+from pipelines.execute import Result, executor, run_stage
 from pipelines.synthetic import footage
 from pipelines.synthetic.defects import FILE_DEFECTS, SHOT_DEFECTS
 from pipelines.synthetic.edit import FootageConfig, plan_video
@@ -206,3 +206,13 @@ def test_a_near_duplicate_repeats_a_sound_shot_of_another_file() -> None:
 def test_a_config_out_of_range_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         FootageConfig(**bad)
+
+
+@pytest.mark.ray
+def test_ray_gives_the_same_bytes_and_truth(made: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path).create()
+    batches.register(store, batches.Batch(name="b", folder=str(tmp_path / "files"), kind=batches.SYNTHETIC))
+    whole = types.SimpleNamespace(synthetic=types.SimpleNamespace(world=WorldConfig(), footage=TINY))
+    run_stage(footage.FOOTAGE, store, whole, batch="b", executor=executor("ray", 2))
+    assert _bytes(tmp_path) == _bytes(made)
+    assert store.read(TRUTH_SHOTS, batch="b").equals(Store(made).read(TRUTH_SHOTS, batch="b"))
