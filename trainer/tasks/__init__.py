@@ -1,0 +1,22 @@
+"""The list of tasks, and how one is drawn for a training sample.  A new task is one file and one line."""
+
+import numpy as np
+
+from trainer.shapes import TokenGrid
+from trainer.tasks import image_to_video, text_to_video
+from trainer.tasks.base import Task
+
+TASKS: dict[str, Task] = {t.name: t for t in (text_to_video.TASK, image_to_video.TASK)}
+
+
+def draw(weights: dict[str, float], grid: TokenGrid, generator: np.random.Generator) -> Task:
+    """Draw a task by weight among those that fit the grid.
+
+    Raises:
+        ValueError: If none with a weight fits.
+    """
+    usable = [TASKS[name] for name, weight in weights.items() if weight > 0 and TASKS[name].fits(grid)]
+    if not usable:
+        raise ValueError(f"no task with a weight fits a sample of {grid}")
+    shares = np.cumsum([weights[t.name] for t in usable])
+    return usable[int(np.searchsorted(shares, generator.random() * shares[-1], side="right"))]

@@ -1,0 +1,66 @@
+"""The video autoencoder's settings: its size, how it is trained, or which pretrained one to take."""
+
+import dataclasses
+
+from trainer.shapes import Compression
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AutoencoderConfig:
+    """A causal 3-D VAE of diffusers' `AutoencoderKLWan` class."""
+
+    pretrained: str | None = None
+    """diffusers name or path of a pretrained AutoencoderKLWan (subfolder `vae` is tried too); None trains ours."""
+    base_dim: int = 16
+    """Channels of the finest level; Wan2.1 has 96."""
+    dim_mult: tuple[int, ...] = (1, 2, 2)
+    """Channels of each level over base_dim; each level after the first halves height and width."""
+    z_dim: int = 32
+    """Latent channels; Wan2.1 has 16 at 8x8, Wan2.2 48 at 16x16."""
+    num_res_blocks: int = 1
+    """Residual blocks per level; Wan has 2."""
+    pixel_patch: int = 4
+    """Pixels that are folded into channels first (1: none, Wan2.1; 2: Wan2.2)."""
+    is_residual: bool = True
+    """Wan2.2's averaging shortcuts around each level (DC-AE, arXiv:2410.10733): trains in far fewer steps."""
+    steps: int = 600
+    """Optimiser steps."""
+    batch: int = 4
+    """Clips per step, all of one size."""
+    frames: tuple[int, ...] = (1, 5, 5)
+    """Lengths that steps take turns at (drawn evenly), each 1 + 4k; 1 makes it see images."""
+    learning_rate: float = 4e-3
+    """Peak of AdamW's learning rate."""
+    warmup_steps: int = 20
+    """Steps of linear warm-up; then cosine to 2 % of the peak."""
+    kl_weight: float = 1e-6
+    """Weight of the KL term, per latent number, beside reconstruction per pixel."""
+    square_weight: float = 2.0
+    """Weight of the squared error beside the absolute error."""
+    max_clips: int = 2000
+    """Most clips held in memory to train on, chosen by id."""
+    held_out: float = 0.08
+    """Share of clips that are only measured on, [0, 0.5]."""
+    seed: int = 0
+    """Seed of weights, batches and posterior noise."""
+    threads: int = 2
+    """torch threads in training; a result is repeatable at one number of threads."""
+    snapshot_every_s: float = 20.0
+    """Seconds between snapshots."""
+
+    def __post_init__(self) -> None:
+        if len(self.dim_mult) < 3:
+            raise ValueError(f"dim_mult needs three levels or more for 4x in time, got {self.dim_mult}")
+        if any((n - 1) % 4 for n in self.frames) or not self.frames:
+            raise ValueError(f"frames must each be 1 + a multiple of 4, got {self.frames}")
+        if not 0 <= self.held_out <= 0.5 or self.steps < 0 or self.batch < 1 or self.pixel_patch not in (1, 2, 4):
+            raise ValueError("held_out in [0, 0.5], steps >= 0, batch >= 1 and pixel_patch 1, 2 or 4 are needed")
+
+    @property
+    def space(self) -> int:
+        """Pixels per latent cell along height and width."""
+        return self.pixel_patch * 2 ** (len(self.dim_mult) - 1)
+
+    def compression(self, patch: int) -> Compression:
+        """With the transformer's patch."""
+        return Compression(time=4, space=self.space, patch=patch)

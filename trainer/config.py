@@ -1,0 +1,174 @@
+"""The trainer's whole config, composed of its parts.  Loads without torch, for the sake of whoever lists stages."""
+
+import dataclasses
+import math
+
+from trainer.autoencoder.config import AutoencoderConfig
+from trainer.flow import FlowConfig
+from trainer.model.config import ModelConfig
+from trainer.plan import PlanConfig
+from trainer.shapes import ShapeConfig
+from trainer.tasks import TASKS
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LatentConfig:
+    """How latents are made."""
+
+    rows_per_shard: int = 32
+    """Clips of one shard, and of one work item."""
+
+    def __post_init__(self) -> None:
+        if self.rows_per_shard < 1:
+            raise ValueError(f"rows_per_shard must be at least 1, got {self.rows_per_shard}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DrawConfig:
+    """What is drawn for each visit."""
+
+    tasks: tuple[str, ...] = ("text_to_video:0.9", "image_to_video:0.1")
+    """Tasks and their relative weights, `name:weight`."""
+    short_captions: float = 0.2
+    """Share of visits that read the short caption instead of the dense one; DALL-E 3 blends 5 % of originals."""
+    no_caption: float = 0.1
+    """Share of visits without a caption, for guidance; 0.1 as in most models."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.short_captions <= 1 or not 0 <= self.no_caption < 1:
+            raise ValueError("short_captions must lie in [0, 1] and no_caption in [0, 1)")
+        self.weights()
+
+    def weights(self) -> dict[str, float]:
+        """Weight by task.
+
+        Raises:
+            ValueError: If a task is unknown or an entry is not `name:weight`.
+        """
+        found = {}
+        for entry in self.tasks:
+            name, _, weight = entry.partition(":")
+            if name not in TASKS:
+                raise ValueError(f"unknown task `{name}`; known: {', '.join(TASKS)}")
+            found[name] = float(weight or 1)
+        return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """How weights follow gradients."""
+
+    steps: int = 1000
+    """Optimiser steps."""
+    learning_rate: float = 2e-3
+    """Peak; DiT uses 1e-4 at width 1152, small models take more."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up; then cosine to `final_rate` of the peak."""
+    final_rate: float = 0.05
+    """Share of the peak at the end; 1 keeps the rate constant."""
+    betas: tuple[float, ...] = (0.9, 0.99)
+    """AdamW's moments."""
+    epsilon: float = 1e-8
+    """AdamW's epsilon; 1e-15 in Open-Sora with QK norm."""
+    weight_decay: float = 0.0
+    """AdamW's decay; 0 in DiT."""
+    clip_norm: float = 1.0
+    """Largest gradient norm."""
+    ema: float = 0.995
+    """Decay of the average weights that sampling uses, reached gradually; DiT uses 0.9999 over 400k steps."""
+    threads: int = 2
+    """torch threads; a result is repeatable at one number of threads."""
+    snapshot_every_s: float = 20.0
+    """Seconds between snapshots."""
+    device: str = "cpu"
+    """cpu, or cuda."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.learning_rate <= 0 or not 0 <= self.ema < 1 or len(self.betas) != 2:
+            raise ValueError("steps >= 1, learning_rate > 0, ema in [0, 1) and two betas are needed")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * warm * (self.final_rate + (1 - self.final_rate) * cosine)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingConfig:
+    """How videos are made."""
+
+    steps: int = 24
+    """Euler steps; Wan uses 50."""
+    guidance: float = 3.0
+    """Scale of classifier-free guidance; 1 is none, Wan uses 5."""
+    fps: float | None = None
+    """Frame rate to generate at; None takes the rate of training (8 where that was native)."""
+    prompts_per_pack: int = 16
+    """Prompts of one shape that run together."""
+    threads: int = 1
+    """torch threads per worker."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.guidance < 0 or self.prompts_per_pack < 1 or (self.fps is not None and self.fps <= 0):
+            raise ValueError("steps and prompts_per_pack >= 1, guidance >= 0 and fps > 0 are needed")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DitConfig:
+    """The transformer and its training."""
+
+    model: ModelConfig = ModelConfig()
+    plan: PlanConfig = PlanConfig()
+    draw: DrawConfig = DrawConfig()
+    flow: FlowConfig = FlowConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerConfig:
+    """Everything from clip files to samples."""
+
+    shape: ShapeConfig = ShapeConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    latents: LatentConfig = LatentConfig()
+    dit: DitConfig = DitConfig()
+    sampling: SamplingConfig = SamplingConfig()
+
+    def __post_init__(self) -> None:
+        if self.shape.max_tokens > self.dit.plan.budget:
+            raise ValueError(
+                f"shape.max_tokens ({self.shape.max_tokens}) is over dit.plan.budget ({self.dit.plan.budget}): "
+                "a sample must fit a pack"
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AutoencoderSettings:
+    """What the stage `autoencoder` depends on."""
+
+    autoencoder: AutoencoderConfig
+    shape: ShapeConfig
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LatentSettings:
+    """What the stage `latents` depends on."""
+
+    latents: LatentConfig
+    shape: ShapeConfig
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DitSettings:
+    """What the stage `dit` depends on."""
+
+    dit: DitConfig
+    shape: ShapeConfig
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSettings:
+    """What the stage `samples` depends on."""
+
+    sampling: SamplingConfig

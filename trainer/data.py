@@ -1,0 +1,151 @@
+"""Tables to samples: what each visit of the plan becomes, and packs of them.
+
+A visit's noise, noise level, task, caption and caption dropout come from the counter-based generator, keyed by
+(seed, clip, visit, purpose): the same in any pack, on any worker, before and after a resume.
+Latents are read from their shards when first needed and kept.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from schemas.errors import ModelError
+from schemas.store import Store
+from trainer import randomness
+from trainer.config import DrawConfig
+from trainer.flow import FlowConfig, draw_t, interpolate, target
+from trainer.model.dit import Pack
+from trainer.model.patch import patchify
+from trainer.model.rope import coordinates
+from trainer.plan import Visit
+from trainer.shapes import Compression, TokenGrid
+from trainer.tasks import draw
+from trainer.tasks.base import flat
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sample:
+    """A clip to train on."""
+
+    clip_id: str
+    shard: str
+    grid: TokenGrid
+    seconds_per_frame: float
+    short: str
+    dense: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drawn:
+    """A visit with everything decided."""
+
+    visit: Visit
+    task: str
+    caption: str
+    """short, dense or none."""
+    text: str
+    t: float
+    given: np.ndarray
+    noise: np.ndarray
+    positions: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """A pack with what the model should answer."""
+
+    pack: Pack
+    target: torch.Tensor
+    drawn: tuple[Drawn, ...]
+
+    def losses(self, velocity: torch.Tensor) -> torch.Tensor:
+        """Mean squared error of each sample over its generated tokens; no sample's rounding depends on another."""
+        error = (velocity - self.target).square().mean(dim=1)
+        lengths = list(self.pack.lengths)
+        parts = zip(error.split(lengths), self.pack.given.split(lengths))
+        return torch.stack([e[~g].mean() for e, g in parts])
+
+
+class Samples:
+    """The clips that have latents, and their latents."""
+
+    def __init__(self, store: Store, rows: Sequence[Mapping[str, Any]], patch: int) -> None:
+        self.rows = {
+            r["clip_id"]: Sample(
+                r["clip_id"],
+                r["shard"],
+                TokenGrid(r["latent_frames"], r["latent_height"] // patch, r["latent_width"] // patch),
+                r["seconds_per_frame"],
+                r["short"],
+                r["dense"],
+            )
+            for r in rows
+        }
+        self._store, self._patch, self._tokens = store, patch, dict[str, torch.Tensor]()
+
+    def tokens(self, clip_id: str) -> torch.Tensor:
+        """A clip's latent as tokens, float32.
+
+        Raises:
+            ModelError: If its shard does not read.
+        """
+        if clip_id not in self._tokens:
+            shard = self.rows[clip_id].shard
+            try:
+                with safe_open(self._store.fetch(shard), framework="pt") as f:
+                    for name in f.keys():  # noqa: SIM118 - not a mapping
+                        self._tokens[name] = patchify(f.get_tensor(name).float(), self._patch)
+            except (OSError, SafetensorError) as e:
+                raise ModelError(f"latents {shard} do not read ({e}); delete the file and run `latents` again") from e
+        return self._tokens[clip_id]
+
+
+def draw_visit(
+    visit: Visit, sample: Sample, channels: int, seed: int, config: DrawConfig, flow: FlowConfig, sizes: Compression
+) -> Drawn:
+    """Decide everything about a visit."""
+
+    def generator(purpose: str) -> np.random.Generator:
+        return randomness.generator(seed, visit.clip_id, visit.visit, purpose)
+
+    task = draw(config.weights(), sample.grid, generator("task"))
+    if generator("no caption").random() < config.no_caption:
+        caption, text = "none", ""
+    elif sample.short and generator("short caption").random() < config.short_captions:
+        caption, text = "short", sample.short
+    else:
+        caption, text = "dense", sample.dense
+    return Drawn(
+        visit=visit,
+        task=task.name,
+        caption=caption,
+        text=text,
+        t=draw_t(generator("t"), sample.grid.num_tokens, flow),
+        given=flat(task, sample.grid),
+        noise=randomness.noise(seed, visit.clip_id, visit.visit, (sample.grid.num_tokens, channels)),
+        positions=coordinates(sample.grid, sample.seconds_per_frame, sizes),
+    )
+
+
+def batch_of(drawn: Sequence[Drawn], tokens: Sequence[torch.Tensor], device: str = "cpu") -> Batch:
+    """Put samples one after the other: no padding, given tokens clean."""
+    lengths = tuple(len(x) for x in tokens)
+    x0 = torch.cat(list(tokens))
+    noise = torch.cat([torch.from_numpy(d.noise) for d in drawn])
+    given = torch.cat([torch.from_numpy(d.given) for d in drawn])
+    t = torch.tensor([d.t for d in drawn], dtype=torch.float32)
+    per_token = torch.repeat_interleave(t, torch.tensor(lengths))[:, None]
+    x = torch.where(given[:, None], x0, interpolate(x0, noise, per_token))
+    pack = Pack(
+        x=x.to(device),
+        positions=torch.cat([torch.from_numpy(d.positions) for d in drawn]).to(device),
+        given=given.to(device),
+        lengths=lengths,
+        t=t.to(device),
+        texts=tuple(d.text for d in drawn),
+    )
+    return Batch(pack, target(x0, noise).to(device), tuple(drawn))

@@ -1,0 +1,186 @@
+"""The stage `dit`: manifest and latents to a trained transformer and its ledger.
+
+A checkpoint folder holds the average weights (`model.safetensors`, what sampling uses), the last weights, the
+config, the tokenizer, the metrics of every step and a card that names the manifest.  Rows that cannot be
+trained on are counted by reason; if none is left, the stage stops and says why.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from pipelines.execute import Context, Output
+from schemas.checkpoints import DIT_CHECKPOINT, Checkpoint
+from schemas.errors import ModelError
+from schemas.ids import canonical_json, digest
+from schemas.latents import LATENTS
+from schemas.ledger import LEDGER
+from schemas.manifest import MANIFEST
+from schemas.store import Store
+from trainer import randomness
+from trainer.checkpoint import Snapshots, file_digest, knows_of, read_tensors, run_folder, write_card
+from trainer.config import DitSettings
+from trainer.data import Samples
+from trainer.determinism import deterministic
+from trainer.model.config import ModelConfig, TextConfig
+from trainer.model.dit import DiT, num_parameters
+from trainer.model.text import train_tokenizer
+from trainer.plan import Plan, Row
+from trainer.shapes import Compression
+from trainer.train import Trainer, fit
+
+WEIGHTS = "model.safetensors"
+
+
+def run(context: Context) -> Output:
+    """Train on every manifest row that has a latent."""
+    settings: DitSettings = context.settings
+    rows, left_out = trainable(context.read(MANIFEST).to_pylist(), context.read(LATENTS).to_pylist())
+    if not rows:
+        raise ModelError(f"nothing to train on: every manifest row was left out ({dict(left_out)})")
+    manifest = rows[0]["manifest"]
+    key = digest(context.made_by, manifest, [(r["clip_id"], r["shard"]) for r in rows])
+    snapshots = Snapshots(run_folder(context.store, "dit", key), settings.dit.optimizer.snapshot_every_s)
+    with deterministic(settings.dit.optimizer.threads):
+        trainer = build(context.store, rows, settings, manifest)
+        ledger = fit(trainer, snapshots)
+    losses = _losses(ledger)
+    facts: dict[str, Any] = {
+        "rows": len(rows),
+        "rows_left_out": sum(left_out.values()),
+        "left_out": canonical_json(left_out),
+        "parameters": num_parameters(trainer.model),
+        "tokens": sum(ledger["tokens"].to_pylist()),
+        "fill": round(trainer.plan.fill(settings.dit.optimizer.steps), 4),
+        "padding_tokens": 0,
+        "loss_first": losses[0],
+        "loss_last": losses[1],
+        "manifest": manifest,
+        "knows": knows_of(context.store, [r["batch"] for r in rows]),
+    }
+    table = _publish(context, trainer, facts, snapshots, rows[0]["autoencoder"])
+    snapshots.clear()
+    return Output({DIT_CHECKPOINT.name: table, LEDGER.name: ledger}, metrics=facts)
+
+
+def trainable(
+    manifest: list[dict[str, Any]], latents: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], collections.Counter[str]]:
+    """Manifest rows joined with their latents, and why the others were left out."""
+    by_clip = {r["clip_id"]: r for r in latents}
+    rows, left_out = [], collections.Counter[str]()
+    for row in sorted(manifest, key=lambda r: r["clip_id"]):
+        latent = by_clip.get(row["clip_id"])
+        if latent is None:
+            left_out["no latent row"] += 1
+        elif latent["status"] != "ok":
+            left_out[f"latent {latent['status']}"] += 1
+        elif not row["dense"]:
+            left_out["no caption"] += 1
+        else:
+            rows.append({**latent, **{k: row[k] for k in ("manifest", "batch", "short", "dense", "weight")}})
+    return rows, left_out
+
+
+def build(store: Store, rows: list[dict[str, Any]], settings: DitSettings, manifest: str) -> Trainer:
+    """Model, plan and data for these rows."""
+    config, patch = settings.dit, settings.shape.patch
+    torch.manual_seed(randomness.torch_seed(config.plan.seed, "dit"))
+    texts = [t for r in rows for t in (r["short"], r["dense"]) if t]
+    tokenizer = None if config.model.text.pretrained else train_tokenizer(texts, config.model.text)
+    samples = Samples(store, rows, patch)
+    plan = Plan(manifest, {r["clip_id"]: Row(tokens=r["tokens"], weight=r["weight"]) for r in rows}, config.plan)
+    return Trainer(
+        DiT(config.model, rows[0]["channels"] * patch * patch, tokenizer),
+        samples,
+        plan,
+        optimizer=config.optimizer,
+        draw=config.draw,
+        flow=config.flow,
+        sizes=_sizes(rows[0], patch),
+        manifest=manifest,
+    )
+
+
+def _sizes(row: dict[str, Any], patch: int) -> Compression:
+    """The autoencoder's compression, from what it did to a clip."""
+    time = 4 if row["latent_frames"] == 1 else (row["pixel_frames"] - 1) // (row["latent_frames"] - 1)
+    return Compression(time=time, space=row["pixel_height"] // row["latent_height"], patch=patch)
+
+
+def _losses(ledger: pa.Table) -> tuple[float, float]:
+    """Mean loss over the first and the last tenth of the samples seen."""
+    losses = ledger["loss"].to_pylist()
+    tenth = max(1, len(losses) // 10)
+    return sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+
+
+def _publish(
+    context: Context, trainer: Trainer, facts: dict[str, Any], snapshots: Snapshots, autoencoder: str
+) -> pa.Table:
+    settings: DitSettings = context.settings
+    folder = Path(context.store.scratch())
+    save_file({k: v.contiguous() for k, v in trainer.average.items()}, folder / WEIGHTS)
+    save_file({k: v.contiguous() for k, v in trainer.model.state_dict().items()}, folder / "last.safetensors")
+    trainer.model.text.save(folder)
+    config = {
+        "model": dataclasses.asdict(settings.dit.model),
+        "flow": dataclasses.asdict(settings.dit.flow),
+        "compression": dataclasses.asdict(trainer.sizes),
+        "token_channels": trainer.model.token_channels,
+        "train_fps": settings.shape.train_fps,
+        "autoencoder": autoencoder,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True))
+    shutil.copy(snapshots.folder / "metrics.jsonl", folder / "metrics.jsonl")
+    name = _digest(folder)
+    notes = ["Video diffusion transformer. Which rows each step saw is in table `ledger`."]
+    write_card(folder, "Video DiT", {**facts, "steps": trainer.step, "autoencoder": autoencoder}, notes)
+    row = Checkpoint(
+        digest=name,
+        kind="dit",
+        path=context.store.publish_folder(folder, "checkpoints", "dit", name),
+        knows=facts["knows"],
+        trained_on=facts["manifest"],
+        steps=trainer.step,
+        metrics=canonical_json({k: v for k, v in facts.items() if isinstance(v, (int, float))}),
+        made_by=context.made_by,
+    )
+    return DIT_CHECKPOINT.from_rows([row])
+
+
+def _digest(folder: Path) -> str:
+    tokenizer = folder / "tokenizer.json"
+    more = tokenizer.read_text() if tokenizer.exists() else ""
+    return file_digest(folder / WEIGHTS, (folder / "config.json").read_text(), more)
+
+
+def loaded(store: Store, row: dict[str, Any]) -> tuple[DiT, dict[str, Any]]:
+    """The model of a checkpoint row (average weights) and its config.
+
+    Raises:
+        ModelError: If its folder is not what the row says.
+    """
+    folder = Path(store.fetch(row["path"]))
+    try:
+        if _digest(folder) != row["digest"]:
+            raise ModelError(f"checkpoint {row['path']} is not what its digest says; delete it and run `dit` again")
+        config = json.loads((folder / "config.json").read_text())
+    except OSError as e:
+        raise ModelError(f"checkpoint {row['path']} does not read ({e}); delete it and run `dit` again") from e
+    model_config = dict(config["model"])
+    model_config["text"] = TextConfig(**model_config["text"])
+    path = os.path.join(folder, "tokenizer.json")
+    tokenizer = Tokenizer.from_file(path) if os.path.exists(path) else None
+    model = DiT(ModelConfig(**model_config), config["token_channels"], tokenizer)
+    model.load_state_dict(read_tensors(folder / WEIGHTS))
+    return model.eval().requires_grad_(False), config

@@ -1,0 +1,84 @@
+"""Whole configurations as functions: `demo` for two CPU cores, `tiny` for tests, `full` for a GPU.
+
+The demo's sizes were chosen by trial on rendered clips; docs of each recipe say what to expect.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from trainer.autoencoder.config import AutoencoderConfig
+from trainer.config import DitConfig, DrawConfig, LatentConfig, OptimizerConfig, SamplingConfig, TrainerConfig
+from trainer.flow import FlowConfig
+from trainer.model.config import ModelConfig, TextConfig
+from trainer.plan import PlanConfig
+from trainer.shapes import ShapeConfig
+
+
+def demo() -> TrainerConfig:
+    """From scratch on two CPU cores in minutes.
+
+    Run:     dailies demo
+    """
+    return TrainerConfig(
+        shape=ShapeConfig(train_fps=4.0, max_frames=13, max_area=4096, max_tokens=256, patch=1),
+        autoencoder=AutoencoderConfig(),
+        dit=DitConfig(
+            model=ModelConfig(size="tiny"),
+            plan=PlanConfig(budget=1536),
+            flow=FlowConfig(shift=1.5, shift_tokens=48),
+            optimizer=OptimizerConfig(steps=800, learning_rate=2e-3),
+        ),
+    )
+
+
+def tiny() -> TrainerConfig:
+    """Seconds, not quality: the whole path with a handful of steps, for tests.
+
+    Run:     dailies stage dit --recipe tiny
+    Expect:  files of the right shape, and noise in them.
+    """
+    return TrainerConfig(
+        shape=ShapeConfig(train_fps=4.0, max_frames=5, max_area=2304, max_tokens=64, patch=1),
+        autoencoder=AutoencoderConfig(
+            base_dim=8, dim_mult=(1, 1, 1), z_dim=8, steps=4, batch=2, frames=(1, 5), threads=1
+        ),
+        latents=LatentConfig(rows_per_shard=4),
+        dit=DitConfig(
+            model=ModelConfig(size="nano", text=TextConfig(vocabulary=300, width=24, heads=2)),
+            plan=PlanConfig(budget=128, window=64),
+            draw=DrawConfig(tasks=("text_to_video:0.7", "image_to_video:0.3")),
+            optimizer=OptimizerConfig(steps=6, learning_rate=1e-3, warmup_steps=2, threads=1),
+        ),
+        sampling=SamplingConfig(steps=3),
+    )
+
+
+def full() -> TrainerConfig:
+    """A 0.9 B parameter model at 480p-class sizes on one large GPU, with pretrained autoencoder and text encoder.
+
+    Weights are named, not shipped: the first run downloads them, or `--set autoencoder.pretrained=PATH` names a
+    local copy. Not run in this repository.
+
+    Run:     dailies stage dit --recipe full
+    """
+    return TrainerConfig(
+        shape=ShapeConfig(train_fps=16.0, max_frames=81, max_area=480 * 832, max_tokens=32_768, patch=2),
+        autoencoder=AutoencoderConfig(pretrained="Wan-AI/Wan2.1-T2V-1.3B-Diffusers"),
+        dit=DitConfig(
+            model=ModelConfig(
+                size="XL",
+                rope_theta=10_000.0,
+                text=TextConfig(pretrained="google/umt5-xxl", max_tokens=512),
+            ),
+            plan=PlanConfig(budget=131_072, packs_per_step=4),
+            draw=DrawConfig(tasks=("text_to_video:0.7", "image_to_video:0.3")),
+            flow=FlowConfig(shift=3.0, shift_tokens=4096),
+            optimizer=OptimizerConfig(
+                steps=200_000, learning_rate=1e-4, warmup_steps=2000, ema=0.9999, device="cuda", snapshot_every_s=900
+            ),
+        ),
+        sampling=dataclasses.replace(SamplingConfig(), steps=50, guidance=5.0),
+    )
+
+
+RECIPES: dict[str, Callable[[], TrainerConfig]] = {"demo": demo, "tiny": tiny, "full": full}

@@ -1,0 +1,228 @@
+"""The stage `samples`: prompts to mp4 files, rows and a contact sheet; and one video on demand.
+
+A prompt that cannot be made (a size that does not divide, say) is a `failed` row with the reason.
+Files lie at `blobs/samples/<dit digest>/<prompt_id>.mp4`.
+"""
+
+import dataclasses
+import functools
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from pipelines.execute import Context, Failure, Output, Tables
+from schemas.checkpoints import AUTOENCODER_CHECKPOINT, DIT_CHECKPOINT
+from schemas.errors import ConfigError, ModelError
+from schemas.ids import canonical_json, digest
+from schemas.samples import PROMPTS, SAMPLES, Sample
+from schemas.store import Store
+from trainer.config import SampleSettings, SamplingConfig
+from trainer.sample import Generator, Request
+from trainer.shapes import Compression, PixelShape, whole_frames
+
+_SHEET_BYTES = 120_000
+
+
+def run(context: Context) -> Output:
+    """Make every prompt's video, those of one shape together."""
+    settings: SampleSettings = context.settings
+    prompts = sorted(context.read(PROMPTS).to_pylist(), key=lambda r: r["prompt_id"])
+    dit = context.read(DIT_CHECKPOINT).to_pylist()[0]
+    autoencoder = context.read(AUTOENCODER_CHECKPOINT).to_pylist()[0]
+    groups = _groups(prompts, settings.sampling.prompts_per_pack)
+    made = context.each(
+        functools.partial(_load, context.store.root, dit, autoencoder, settings.sampling, context.made_by),
+        groups,
+        key=lambda group: digest([dict(p, fields=None) for p in group]),
+        outputs=[SAMPLES],
+        on_error=functools.partial(_failed, dit, autoencoder, settings.sampling, context.made_by),
+        unit="group",
+        loaded=True,
+    )
+    rows = made[SAMPLES.name].to_pylist()
+    done = [r for r in rows if r["status"] == "ok"]
+    metrics = {"samples_ok": len(done), "samples_failed": len(rows) - len(done), "checkpoint": dit["digest"]}
+    pictures = {"contact_sheet": contact_sheet(context.store, done)} if done else {}
+    return Output(made, metrics=metrics, pictures=pictures)
+
+
+def sample_one(
+    store: Store,
+    config: SamplingConfig,
+    *,
+    prompt: str,
+    width: int,
+    height: int,
+    num_frames: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    image: np.ndarray | None = None,
+) -> str:
+    """Make one video with the root's current checkpoints; returns its path relative to the root.
+
+    Args:
+        num_frames: Frames; rounded down to 1 + 4k. Give this or `seconds`.
+        image: First picture, (height, width, 3) uint8, for image-to-video.
+
+    Raises:
+        ConfigError: If the size does not divide into cells; names the nearest that does.
+        ModelError, MissingTable: If a checkpoint is missing or damaged.
+    """
+    dit = store.read(DIT_CHECKPOINT).to_pylist()[0]
+    autoencoder = store.read(AUTOENCODER_CHECKPOINT).to_pylist()[0]
+    generator = load_generator(store, dit, autoencoder)
+    wanted = num_frames or max(1, round((seconds or 2.0) * (config.fps or generator.fps)) + 1)
+    cell = generator.sizes.cell
+    if width % cell or height % cell or min(width, height) < cell:
+        near = f"{max(cell, round(width / cell) * cell)}x{max(cell, round(height / cell) * cell)}"
+        raise ConfigError(f"this model makes sides of a multiple of {cell} pixels, got {width}x{height}; try {near}")
+    frames = whole_frames(wanted, generator.sizes)
+    video = generator.videos([Request(prompt, seed, image)], PixelShape(frames, height, width), config)[0]
+    given = digest(image.tobytes()) if image is not None else None
+    name = digest("sample", prompt, width, height, frames, seed, config, dit["digest"], given)
+    return _write(store, video, config.fps or generator.fps, dit["digest"], name)
+
+
+def load_generator(store: Store, dit_row: dict[str, Any], autoencoder_row: dict[str, Any]) -> Generator:
+    """Both models, checked to belong together.
+
+    Raises:
+        ModelError: If the transformer was trained on another autoencoder's latents.
+    """
+    from trainer.autoencoder import stage as autoencoder_stage
+    from trainer.dit_stage import loaded
+    from trainer.flow import FlowConfig
+
+    model, config = loaded(store, dit_row)
+    if config["autoencoder"] != autoencoder_row["digest"]:
+        raise ModelError(
+            f"the dit was trained on latents of autoencoder {config['autoencoder']}, the current one is "
+            f"{autoencoder_row['digest']}: run `latents` and `dit` again"
+        )
+    autoencoder = autoencoder_stage.loaded(store, autoencoder_row)
+    sizes = Compression(**config["compression"])
+    return Generator(model, autoencoder, FlowConfig(**config["flow"]), sizes, config["train_fps"] or 8.0)
+
+
+def _groups(prompts: list[dict[str, Any]], most: int) -> list[list[dict[str, Any]]]:
+    by_shape: dict[tuple[int, int, int], list[dict[str, Any]]] = {}
+    for p in prompts:
+        by_shape.setdefault((p["num_frames"], p["height"], p["width"]), []).append(p)
+    return [g[i : i + most] for _, g in sorted(by_shape.items()) for i in range(0, len(g), most)]
+
+
+def _load(
+    root: str, dit: dict[str, Any], autoencoder: dict[str, Any], config: SamplingConfig, made_by: str
+) -> Callable[[Any], Tables]:
+    """Load both models once per worker."""
+    import torch
+
+    torch.set_num_threads(config.threads)
+    store = Store(root)
+    generator = load_generator(store, dit, autoencoder)
+    return functools.partial(_make, store, generator, dit, autoencoder, config, made_by)
+
+
+def _make(
+    store: Store,
+    generator: Generator,
+    dit: dict[str, Any],
+    autoencoder: dict[str, Any],
+    config: SamplingConfig,
+    made_by: str,
+    group: list[dict[str, Any]],
+) -> Tables:
+    first = group[0]
+    shape = PixelShape(first["num_frames"], first["height"], first["width"])
+    try:
+        videos = generator.videos([Request(p["prompt"], p["seed"]) for p in group], shape, config)
+    except ValueError as e:  # a shape that does not divide: these prompts' own trouble
+        return _failed(dit, autoencoder, config, made_by, group, Failure("ValueError", str(e)))
+    fps = config.fps or generator.fps
+    rows = [
+        dataclasses.replace(
+            _row(p, dit, autoencoder, config, made_by),
+            path=_write(store, video, fps, dit["digest"], p["prompt_id"]),
+            fps=fps,
+        )
+        for p, video in zip(group, videos)
+    ]
+    return {SAMPLES.name: SAMPLES.from_rows(rows)}
+
+
+def _row(
+    prompt: dict[str, Any], dit: dict[str, Any], autoencoder: dict[str, Any], config: SamplingConfig, made_by: str
+) -> Sample:
+    return Sample(
+        prompt_id=prompt["prompt_id"],
+        path="",
+        status="ok",
+        prompt=prompt["prompt"],
+        width=prompt["width"],
+        height=prompt["height"],
+        num_frames=prompt["num_frames"],
+        fps=0.0,
+        seed=prompt["seed"],
+        task="text_to_video",
+        checkpoint=dit["digest"],
+        autoencoder=autoencoder["digest"],
+        manifest=dit["trained_on"],
+        sampling=canonical_json({"solver": "euler", "steps": config.steps, "guidance": config.guidance}),
+        made_by=made_by,
+    )
+
+
+def _failed(
+    dit: dict[str, Any],
+    autoencoder: dict[str, Any],
+    config: SamplingConfig,
+    made_by: str,
+    group: list[dict[str, Any]],
+    failure: Failure,
+) -> dict[str, pa.Table]:
+    rows = [
+        dataclasses.replace(_row(p, dit, autoencoder, config, made_by), status="failed", reason=str(failure))
+        for p in group
+    ]
+    return {SAMPLES.name: SAMPLES.from_rows(rows)}
+
+
+def _write(store: Store, video: np.ndarray, fps: float, dit: str, name: str) -> str:
+    from pipelines.video.write import write_video
+
+    folder = Path(store.scratch())
+    path = folder / "video.mp4"
+    write_video(os.fspath(path), video, fps, crf=14)  # small pictures: keep what the model made
+    relative = store.publish(path, "blobs", "samples", dit, f"{name}.mp4")
+    folder.rmdir()
+    return relative
+
+
+def contact_sheet(store: Store, rows: list[dict[str, Any]], columns: int = 8, most: int = 32) -> bytes:
+    """First, middle and last frame of some samples, spread over all, as a JPEG of at most 120 kB."""
+    from pipelines.video.read import read_frames
+
+    chosen = [rows[i] for i in sorted({round(k) for k in np.linspace(0, len(rows) - 1, min(most, len(rows)))})]
+    tiles = []
+    for row in chosen:
+        frames, _ = read_frames(store.fetch(row["path"]))
+        strip = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]], axis=1)
+        tile = Image.fromarray(strip)
+        tile.thumbnail((192, 96))
+        tiles.append(tile)
+    lines = -(-len(tiles) // columns) if len(tiles) > columns else 1
+    sheet = Image.new("RGB", (columns * 196, lines * 100), "white")
+    for i, tile in enumerate(tiles):
+        sheet.paste(tile, (i % columns * 196, i // columns * 100))
+    for quality in range(90, 10, -10):
+        buffer = io.BytesIO()
+        sheet.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= _SHEET_BYTES:
+            break
+    return buffer.getvalue()
