@@ -26,9 +26,7 @@ def full_id(store: Store, beginning: str) -> str:
         raise UsageError(f"a clip id is made of hex digits, got `{beginning}`")
     _, rows = sql.query(store, f"SELECT DISTINCT clip_id FROM clips WHERE starts_with(clip_id, '{beginning}') LIMIT 5")  # noqa: S608
     if not rows:
-        raise UsageError(
-            f"no clip `{beginning}` under {store.root}; `dailies sql 'SELECT clip_id FROM clips'` lists them"
-        )
+        raise UsageError(f"no clip `{beginning}` under {store.root}; the table `clips` lists them")
     if len(rows) > 1:
         raise UsageError(f"`{beginning}` begins several clip ids: {', '.join(r[0] for r in rows)}")
     return str(rows[0][0])

@@ -17,11 +17,12 @@ from orchestration import recipes, rooms
 from orchestration.assets.stages import build_assets
 from orchestration.partitions import BATCHES
 from orchestration.resources import Compute, Lake
-from orchestration.rooms import SYNTHETIC_ONLY, Placed
+from orchestration.rooms import SYNTHETIC_ONLY, Placed, with_ancestors
 from orchestration.sensors import incoming_footage
 
 DEFAULT_ROOT = "runs/demo"
 EVERYTHING = "everything"
+_PRELOAD = ("orchestration.ray_jobs", "ray.job_submission", "duckdb")  # seconds that each step would spend otherwise
 
 
 def executor() -> dg.ExecutorDefinition:
@@ -29,7 +30,7 @@ def executor() -> dg.ExecutorDefinition:
     return dg.multiprocess_executor.configured(
         {
             "max_concurrent": int(os.environ.get("DAILIES_STEPS", "2")),
-            "start_method": {"forkserver": {"preload_modules": ["orchestration.definitions", "orchestration.rooms"]}},
+            "start_method": {"forkserver": {"preload_modules": ["orchestration.definitions", *_PRELOAD]}},
         }
     )
 
@@ -44,15 +45,6 @@ def lake() -> Lake:
 def keys(placed: Sequence[Placed]) -> list[dg.AssetKey]:
     """Asset keys of all tables of some stages."""
     return [dg.AssetKey(t.name) for p in placed for t in p.stage.writes]
-
-
-def with_ancestors(placed: Sequence[Placed], known: Sequence[Placed]) -> list[Placed]:
-    """Stages and everything that must come before them, in order."""
-    wanted = {p.name for p in placed}
-    for p in reversed(known):
-        if p.name in wanted:
-            wanted.update(p.after)
-    return [p for p in known if p.name in wanted]
 
 
 def build(placed: Sequence[Placed], lake: Lake, compute: Compute) -> dg.Definitions:
@@ -85,7 +77,7 @@ def defs() -> dg.Definitions:
 
 def everything() -> dg.JobDefinition:
     """The job `everything`; a function, so that step processes can build it again."""
-    return defs().get_job_def(EVERYTHING)
+    return defs().resolve_job_def(EVERYTHING)
 
 
 __all__ = ["BATCHES", "build", "defs", "everything"]

@@ -1,6 +1,6 @@
 """Dagster -> Ray through the Ray Jobs API: one job per stage and batch.  One of three files that know Ray.
 
-The job's entry point is the command that a person would type (`dailies stage NAME ...`).  Its log streams
+The job's entry point is the command that a person would type (`dailies stage NAME ...`).  Its log goes
 to the step's stdout (Dagster's compute logs) and its progress lines to the step's events; numbers come from
 the committed table's footer, never from the log.  A job is named by its run and retry and carries its
 *unit* (root, stage, batch): a stopped run stops its job, and a later one stops what a killed step left
@@ -10,14 +10,12 @@ Cost: about 3 s per job on an idle two-core machine, beside the work.  Source: R
 `dagster-ray`'s Pipes client was tried and loses its messages on the second use in one process.
 """
 
-import asyncio
 import dataclasses
 import multiprocessing
 import os
 import re
 import shlex
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,8 +26,9 @@ from schemas.ids import digest
 
 _POLL_S = 0.5
 _STOP_S = 30.0
+_LOG_S, _LOG_BYTES_PER_S = 1.5, 200_000
 _PROGRESS = re.compile(r"^[\w .:-]+: \d+/\d+ ")
-_PASSED_ON = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "DAILIES_ROOT", "PYTHONPATH")
+_PASSED_ON = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "PYTHONPATH", "DAILIES_ROOMS")
 
 
 class JobFailed(DailiesError):
@@ -64,14 +63,13 @@ class Job:
 class RayJobs:
     """Submits jobs to one cluster and waits for them."""
 
-    def __init__(self, root: str, address: str = "", module: str = "orchestration.cli", python: str = "") -> None:
+    def __init__(self, root: str, address: str = "", python: str = "") -> None:
         """
         Args:
             address: The Jobs API's address; empty for the head that `dailies up` started for `root`.
-            module: What to run with `python -m`; takes the arguments of `dailies`.
             python: Interpreter on the cluster; this one by default.
         """
-        self.root, self.module, self.python = root, module, python or sys.executable
+        self.root, self.python = root, python or sys.executable
         self.env: dict[str, str] = {}
         if not address:
             head = services.read(root).ray
@@ -100,34 +98,32 @@ class RayJobs:
         Raises:
             JobFailed: If it does not succeed.
         """
-        self.sweep(job.unit, say)
+        self.sweep(job.unit, say=say)
         self._submit(job)
         name = job.submission_id
         say(f"Ray job {name}  {self.address}/#/jobs/{name}")
-        tail = threading.Thread(target=self._tail, args=(name, say, write or _to_stdout), daemon=True)
-        tail.start()
+        log = _Log(self.client, name, say, write or _to_stdout)
         try:
-            status = self._wait(name)
+            status = self._wait(name, log)
         except BaseException:  # terminated from the UI, Ctrl-C, or the run's own process died
             self.stop(name)
             raise
-        tail.join(10)
+        log.read(last=True)
         if str(status) != "SUCCEEDED":
             info = self.client.get_job_info(name)
-            log = self.client.get_job_logs(name) or info.message or ""
-            raise JobFailed(name, str(status), log[-4000:], info.driver_exit_code)
+            raise JobFailed(name, str(status), (log.text or info.message or "")[-4000:], info.driver_exit_code)
         return name
 
-    def sweep(self, unit: str = "", say: Callable[[str], None] = lambda _: None) -> int:
-        """Stop jobs of a unit (of all our units when empty) that nobody waits for any more."""
-        stopped = 0
+    def sweep(self, unit: str = "", runs: Sequence[str] = (), say: Callable[[str], None] = lambda _: None) -> list[str]:
+        """Stop jobs of a unit, or of Dagster runs, that nobody waits for any more; returns their ids."""
+        stopped = []
         for found in self.client.list_jobs():
-            theirs = (found.metadata or {}).get("dailies/unit", "")
-            ours = theirs == unit if unit else theirs.startswith(f"{self.root}:")
-            if theirs and ours and not found.status.is_terminal():
+            notes = found.metadata or {}
+            ours = (unit and notes.get("dailies/unit") == unit) or notes.get("dagster/run-id") in runs
+            if ours and not found.status.is_terminal():
                 say(f"stopping Ray job {found.submission_id}, which an earlier run left behind")
                 self.stop(found.submission_id)
-                stopped += 1
+                stopped.append(found.submission_id)
         return stopped
 
     def stop(self, submission_id: str) -> None:
@@ -147,7 +143,7 @@ class RayJobs:
         for attempt in range(3):
             try:
                 self.client.submit_job(
-                    entrypoint=shlex.join([self.python, "-m", self.module, *job.arguments]),
+                    entrypoint=shlex.join([self.python, "-m", "orchestration.cli", *job.arguments]),
                     submission_id=job.submission_id,
                     metadata={"dailies/unit": job.unit, "dagster/run-id": job.run_id},
                     runtime_env={"env_vars": env},
@@ -158,7 +154,7 @@ class RayJobs:
                     raise WorldError(f"Ray at {self.address} did not take the job: {str(e)[-1000:]}") from e
                 time.sleep(3)  # a head that has just come up has no agent to run jobs yet
 
-    def _wait(self, name: str) -> Any:
+    def _wait(self, name: str, log: "_Log") -> Any:
         parent = multiprocessing.parent_process()
         silent = 0
         while True:
@@ -167,6 +163,7 @@ class RayJobs:
                 silent = 0
                 if status.is_terminal():
                     return status
+                log.read()
             except (RuntimeError, OSError) as e:  # connection refused is a RuntimeError or requests' OSError
                 silent += 1
                 if silent > 20:
@@ -175,22 +172,37 @@ class RayJobs:
                 raise WorldError("the Dagster run that started this step is gone")
             time.sleep(_POLL_S)
 
-    def _tail(self, name: str, say: Callable[[str], None], write: Callable[[str], Any]) -> None:
-        async def follow() -> None:
-            rest = ""
-            async for chunk in self.client.tail_job_logs(name):
-                *lines, rest = (rest + chunk).split("\n")
-                for line in lines:
-                    write(line + "\n")
-                    if _PROGRESS.match(line):
-                        say(line)
-            if rest:
-                write(rest + "\n")
 
+class _Log:
+    """A job's log as it grows.
+
+    Asks for the whole of it, the less often the longer it is: Ray's own stream (a websocket) lags by seconds
+    and holds every job up by three at its end.
+    """
+
+    def __init__(self, client: Any, name: str, say: Callable[[str], None], write: Callable[[str], Any]) -> None:
+        self.text = ""
+        self._client, self._name, self._say, self._write = client, name, say, write
+        self._next_s = 0.0
+
+    def read(self, last: bool = False) -> None:
+        """Pass on what is new, whole lines only until the `last` time."""
+        if not last and time.monotonic() < self._next_s:
+            return
         try:
-            asyncio.run(follow())
-        except Exception as e:  # the log is a convenience; the job's status decides
-            write(f"[the log stream ended: {type(e).__name__}]\n")
+            text = self._client.get_job_logs(self._name) or ""
+        except (RuntimeError, OSError) as e:  # the log is a convenience; the job's status decides
+            text = self.text + (f"[the log could not be read: {e}]\n" if last else "")
+        new = text[len(self.text) :]
+        if not last:
+            new = new[: new.rfind("\n") + 1]
+        self._next_s = time.monotonic() + max(_LOG_S, len(text) / _LOG_BYTES_PER_S)
+        self.text += new
+        if new:
+            self._write(new if new.endswith("\n") else new + "\n")
+        for line in new.splitlines():
+            if _PROGRESS.match(line):
+                self._say(line)
 
 
 def _to_stdout(text: str) -> None:

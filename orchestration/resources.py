@@ -33,5 +33,4 @@ class Compute(dg.ConfigurableResource):
         description="`ray`: one Ray job per stage and batch.  `local`: in the step's own process, without Ray.",
     )
     address: str = Field(default="", description="The Ray Jobs API; empty for the head that `dailies up` started.")
-    module: str = Field(default="orchestration.cli", description="What a job runs with `python -m`.")
     python: str = Field(default="", description="Interpreter on the cluster; this one if empty.")

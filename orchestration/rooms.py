@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import graphlib
 import importlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ _LISTS = (
 )
 _CONFIG = {"curation": "curation", "captioner": "captioner", "trainer": "trainer", "report": "curation"}
 _AFTER = {"videos": ("footage",)}
+OTHER_ROOMS = "DAILIES_ROOMS"
+"""Environment variable that names a module whose `PLACED` and `RECIPES` take the place of ours (tests, own graphs)."""
 SYNTHETIC_ONLY = "footage"
 """The stage that renders footage; a batch of real footage leaves it out."""
 
@@ -74,9 +77,15 @@ def place(
     )
 
 
-@functools.cache
 def all_stages() -> tuple[Placed, ...]:
     """Every stage of every room, in an order that works."""
+    return _all_stages(os.environ.get(OTHER_ROOMS, ""))
+
+
+@functools.cache
+def _all_stages(other: str) -> tuple[Placed, ...]:
+    if other:
+        return importlib.import_module(other).PLACED  # type: ignore[no-any-return]
     found = []
     for room, module in _LISTS:
         for stage in importlib.import_module(module).STAGES:
@@ -96,6 +105,15 @@ def for_batch(placed: Iterable[Placed], kind: str) -> tuple[Placed, ...]:
 
 def of_room(room: str) -> tuple[Placed, ...]:
     return tuple(p for p in all_stages() if p.room == room)
+
+
+def with_ancestors(placed: Sequence[Placed], known: Sequence[Placed]) -> list[Placed]:
+    """Stages and everything that must come before them, in order."""
+    wanted = {p.name for p in placed}
+    for p in reversed(known):
+        if p.name in wanted:
+            wanted.update(p.after)
+    return [p for p in known if p.name in wanted]
 
 
 def units(placed: Iterable[Placed], store: Store, batch: str | None = None) -> list[tuple[Placed, str | None]]:

@@ -42,6 +42,8 @@ run_monitoring:
   free_slots_after_run_end_seconds: 60
 freshness:
   enabled: true
+python_logs:
+  python_log_level: INFO
 """
 
 

@@ -114,7 +114,7 @@ def _compute(
     stage, store = placed.stage, lake.store()
     if compute.executor == "local":
         return run_stage(stage, store, lake.config(placed), batch=batch), ""
-    jobs = RayJobs(store.root, compute.address, compute.module, compute.python)
+    jobs = RayJobs(store.root, compute.address, compute.python)
     arguments = stage_arguments(
         stage.name, root=store.root, batch=batch, recipe=lake.recipe, settings=lake.settings, executor="ray"
     )

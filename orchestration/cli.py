@@ -1,0 +1,147 @@
+"""The command `dailies`: its map, its common options, and how it ends.
+
+Standard output holds the answer (with --json exactly one JSON object), standard error the progress.  A
+request that cannot be met is one line and exit code 2; a broken world one line and 1.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from orchestration.ask import Answer, Ask, from_arguments
+from schemas.errors import DailiesError
+
+Command = Callable[[Ask, argparse.Namespace], Answer]
+
+_DESCRIPTION = """\
+Raw footage in; a curated, densely captioned Parquet manifest and a native-shape video DiT out.
+
+  start here    demo, doctor
+  curation      curate FOLDER, stage NAME
+  captions      captioner train, caption, manifest freeze, manifest list
+  training      train autoencoder, train dit, sample, evaluate
+  look          report, sql, audit CLIP_ID, explain clip|step
+  services      up, ui, down
+"""
+
+
+def _lazily(module: str, name: str) -> Command:
+    def command(question: Ask, args: argparse.Namespace) -> Answer:
+        import importlib
+
+        return getattr(importlib.import_module(f"orchestration.{module}"), name)(question, args)  # type: ignore[no-any-return]
+
+    return command
+
+
+def _options() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("common options")
+    group.add_argument("--root", help="where all tables live: a folder or URL (default: $DAILIES_ROOT or runs/demo)")
+    group.add_argument("--recipe", help="demo or footage (default: the one the root was made with)")
+    group.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting; repeatable")
+    group.add_argument("--executor", choices=("local", "ray"), help="who maps over items (default: local)")
+    group.add_argument("--batch", help="one batch of footage (default: all)")
+    group.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    return common
+
+
+def parser() -> argparse.ArgumentParser:
+    """The map of all commands."""
+    common = _options()
+    top = argparse.ArgumentParser(
+        prog="dailies", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+
+    def add(name: str, text: str, command: Command, to: Any = commands) -> argparse.ArgumentParser:
+        sub = to.add_parser(name, help=text, description=text, parents=[common])
+        sub.set_defaults(run=command)
+        return sub  # type: ignore[no-any-return]
+
+    def group(name: str, text: str) -> Any:
+        sub = commands.add_parser(name, help=text, description=text)
+        return sub.add_subparsers(dest=f"{name}_command", required=True, metavar="COMMAND")
+
+    demo = add("demo", "footage to generated videos through Dagster and Ray", _lazily("serve_commands", "demo"))
+    demo.add_argument("--footage", metavar="FOLDER", help="your own files instead of rendered ones")
+    demo.set_defaults(executor="ray")
+    demo.add_argument("--no-dagster", action="store_true", help="run the same stages in this process, for debugging")
+    add("doctor", "is everything here that a run needs?", _lazily("serve_commands", "doctor"))
+    stage = add("stage", "bring one stage's tables up to date", _lazily("run_commands", "stage"))
+    stage.add_argument("name", nargs="?", help="the stage")
+    stage.add_argument("--list", action="store_true", help="all stages, with what they write")
+    stage.add_argument("--force", action="store_true", help="compute even if nothing changed")
+    curate = add("curate", "a folder of footage to verdicts and clip files", _lazily("run_commands", "curate"))
+    curate.add_argument("folder", help="folder or URL with videos, searched recursively")
+    captioner = group("captioner", "train the captioner")
+    add("train", "pairs, and the captioner trained on them", _lazily("run_commands", "captioner_train"), captioner)
+    add("caption", "short and dense captions of what was kept", _lazily("run_commands", "caption"))
+    manifest = group("manifest", "freeze and list manifests")
+    add("freeze", "an immutable snapshot to train on", _lazily("run_commands", "manifest_freeze"), manifest)
+    add("list", "all frozen manifests", _lazily("look_commands", "manifest_list"), manifest)
+    train = add("train", "train the autoencoder, or the DiT on latents", _lazily("run_commands", "train"))
+    train.add_argument("what", choices=("autoencoder", "dit"))
+    sample = add("sample", "a video from a prompt", _lazily("sample_command", "sample"))
+    sample.add_argument("--prompt", required=True, help="what to show")
+    sample.add_argument("--size", metavar="WIDTHxHEIGHT", help="size in pixels")
+    sample.add_argument("--seconds", type=float, help="length")
+    sample.add_argument("--seed", type=int, default=0, help="seed of the noise")
+    add("evaluate", "samples of fixed prompts, measured beside chance and control", _lazily("run_commands", "evaluate"))
+    add("report", "one HTML page on everything", _lazily("run_commands", "report"))
+    sql = add("sql", "one SELECT over the tables, reading only", _lazily("look_commands", "sql"))
+    sql.add_argument("query", metavar="SELECT")
+    audit = add("audit", "one clip from source file to training steps", _lazily("look_commands", "audit"))
+    audit.add_argument("clip_id", help="the id, or how it begins")
+    explain = add("explain", "what training saw of a clip, or in a step", _lazily("look_commands", "explain"))
+    explain.add_argument("what", choices=("clip", "step"))
+    explain.add_argument("id", help="clip id or step number")
+    up = add("up", "start Ray on loopback for this root", _lazily("serve_commands", "up"))
+    up.add_argument("--ui", action="store_true", help="Dagster's pages too")
+    ui = add("ui", "start Ray and Dagster's pages", _lazily("serve_commands", "ui"))
+    for one in (up, ui):
+        one.add_argument("--port", type=int, default=3000, help="of Dagster's pages (default: 3000, or a free one)")
+    add("down", "end what was started for this root", _lazily("serve_commands", "down"))
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    signal.signal(signal.SIGTERM, _terminated)
+    args = parser().parse_args(argv)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # whatever a stage prints is progress
+            question = from_arguments(args)
+            answer: Answer = args.run(question, args)
+    except DailiesError as e:
+        print(f"dailies: {' '.join(str(e).split()) if e.exit_code == 2 else e}", file=sys.stderr)
+        return e.exit_code
+    except KeyboardInterrupt:
+        print("dailies: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    try:
+        if args.json:
+            print(json.dumps(answer.json, sort_keys=True, default=str), flush=True)
+        else:
+            print(answer.text, flush=True)
+    except BrokenPipeError:  # `dailies sql ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if answer.next and not args.json:
+        print(f"next: {answer.next}", file=sys.stderr)
+    return answer.exit_code
+
+
+def _terminated(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
