@@ -1,222 +1,219 @@
-"""What CLIP sees: an embedding per clip, concept scores, and how well a caption's sentences are found in it.
+"""Stages `embeddings` and `caption_scores`: what CLIP sees in a clip, and whether it sees what a caption says.
 
-Reads proxy frames, never the source.  A clip's embedding is the normalised mean of its frames' unit vectors.  A
-caption is scored sentence by sentence, because CLIP reads 77 tokens and a dense caption is longer.
-
-Cost: one image-tower pass per proxy that is used (8 per clip); clips go to the workers in fixed groups, so the rows do
-not depend on how many workers there are.
+A clip's embedding is the mean of the unit vectors of up to eight of its proxy frames.  A caption is scored
+sentence by sentence: CLIP reads 77 tokens and a dense caption is longer (Open-Sora cuts it off), and the
+weakest sentence is where a caption is wrong.  One model per worker; cost: one picture pass per proxy.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute
 
-from pipelines import clip_model
+from pipelines.clip_model import load_clip, sentences
+from pipelines.dedup import jpegs_by_clip
 from pipelines.execute import Context, Failure, Output, Stage, Tables
-from schemas import batches
+from pipelines.scorers.clip import CONCEPTS, SCORE_CLIP
+from pipelines.verdicts import ONLY_SYNTHETIC
+from pipelines.video.frames import read_jpeg
+from schemas.batches import SYNTHETIC
 from schemas.captions import CAPTION_SCORES, CAPTIONS, CaptionScore, CaptionStatus
 from schemas.checkpoints import CLIP_CHECKPOINT, Checkpoint
-from schemas.clips import CLIPS
+from schemas.clips import CLIPS, Clip
 from schemas.ids import digest
-from schemas.scores import EMBEDDINGS, Embedding, score_table
-from schemas.store import Store
+from schemas.scores import EMBEDDINGS, Embedding
 from schemas.table import to_rows
 from schemas.videos import FRAMES
 
-SCORE_CLIP = score_table(
-    "clip",
-    {
-        "watermark": ("CLIP's preference for a watermarked picture over a clean one.", "", "[0, 1]"),
-        "first_to_last": ("Cosine of the first and the last frame's embedding.", "", "[-1, 1]"),
-    },
-)
-FOREIGN = "CLIP scores come from a model that knows the synthetic world alone; the policy does not use them here"
-_GROUP = 16
+_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedConfig:
-    """What CLIP is asked."""
+    """How clips are shown to CLIP."""
 
-    frames_per_clip: int = 8
-    """Proxies that are embedded, evenly spaced, the first and the last among them."""
-    watermark_prompts: tuple[str, str] = ("a picture with a watermark logo", "a clean picture")
-    """The concept and its opposite; the score is the softmax of their cosines at CLIP's temperature 100."""
+    frames: int = 8
+    """Proxy frames per clip, evenly over it."""
+    watermark: str = "a watermark"
+    """Prompt of the concept `watermark`."""
+    text: str = "text and subtitles"
+    """Prompt of the concept `text`."""
+    slideshow: str = "a slide of a presentation"
+    """Prompt of the concept `slideshow`."""
+    screen_recording: str = "a recording of a computer screen"
+    """Prompt of the concept `screen_recording`."""
 
     def __post_init__(self) -> None:
-        if self.frames_per_clip < 2:
-            raise ValueError(f"frames_per_clip must be at least 2, got {self.frames_per_clip}")
+        if self.frames < 1:
+            raise ValueError(f"frames must be at least 1, got {self.frames}")
+
+    @property
+    def prompts(self) -> list[str]:
+        return [getattr(self, name) for name in CONCEPTS]
 
 
-def checkpoint(context: Context) -> Checkpoint:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Item:
+    """The clips of one video and their proxies."""
+
+    clip_ids: tuple[str, ...]
+    jpegs: tuple[tuple[bytes, ...], ...]
+
+
+def current_clip(context: Context) -> Checkpoint:
+    """The row of the CLIP in use."""
     return to_rows(context.read(CLIP_CHECKPOINT), Checkpoint)[0]
 
 
-def proxies(context: Context, count: int) -> dict[str, list[bytes]]:
-    """Up to `count` evenly spaced proxies inside each clip, first and last included."""
-    clips = context.read(CLIPS, ["clip_id", "video_id", "start_frame", "end_frame"]).to_pylist()
-    frames = context.read(FRAMES, ["video_id", "frame_index", "jpeg"])
-    by_video: dict[str, list[tuple[int, int]]] = {}
-    for row, (video, index) in enumerate(zip(frames["video_id"].to_pylist(), frames["frame_index"].to_pylist())):
-        by_video.setdefault(video, []).append((index, row))
-    found = {}
-    for clip in clips:
-        inside = [
-            r for i, r in sorted(by_video.get(clip["video_id"], [])) if clip["start_frame"] <= i < clip["end_frame"]
+def _load(root: str, row: Checkpoint, config: EmbedConfig, made_by: str) -> Callable[[_Item], Tables]:
+    """Runs once per worker: load the model, read the prompts, return the function over items."""
+    model, preprocess, tokenizer = load_clip(root, row)
+    concepts = encode_texts(model, tokenizer, config.prompts)
+    return partial(_embed, model, preprocess, concepts, row.digest, made_by)
+
+
+def encode_texts(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
+    """(text, dim) unit vectors."""
+    import torch
+
+    with torch.inference_mode():
+        parts = [
+            model.encode_text(tokenizer(texts[i : i + _BATCH]), normalize=True).float().numpy()
+            for i in range(0, len(texts), _BATCH)
         ]
-        chosen = (
-            np.unique(np.linspace(0, len(inside) - 1, min(count, len(inside))).round().astype(int)) if inside else []
-        )
-        found[clip["clip_id"]] = [frames["jpeg"][inside[i]].as_py() for i in chosen]
-    return found
+    return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
 
-def _groups(items: Sequence[Any]) -> list[list[Any]]:
-    return [list(items[i : i + _GROUP]) for i in range(0, len(items), _GROUP)]
+def encode_frames(model: Any, preprocess: Any, jpegs: tuple[bytes, ...]) -> np.ndarray:
+    """(frame, dim) unit vectors."""
+    import torch
+    from PIL import Image
+
+    with torch.inference_mode():
+        pictures = torch.stack([preprocess(Image.fromarray(read_jpeg(j))) for j in jpegs])
+        parts = [
+            model.encode_image(pictures[i : i + _BATCH], normalize=True).float().numpy()
+            for i in range(0, len(pictures), _BATCH)
+        ]
+    return np.concatenate(parts)
 
 
-def _key(group: Sequence[Any]) -> str:
-    return digest([(item[0], *item[1:]) for item in group])
-
-
-# --- embeddings ------------------------------------------------------------------------------------
-
-
-def _load_embedder(root: str, row: Checkpoint, config: EmbedConfig, made_by: str) -> Callable[[Any], Tables]:
-    clip = clip_model.load(Store(root), row)
-    concept = clip.texts(config.watermark_prompts)
-    return partial(_embed, clip=clip, concept=concept, made_by=made_by)
-
-
-def _embed(
-    group: Sequence[tuple[str, list[bytes]]], clip: clip_model.Clip, concept: np.ndarray, made_by: str
-) -> Tables:
-    embedded, scored = [], []
-    for clip_id, jpegs in group:
-        try:
-            if not jpegs:
-                raise ValueError("no proxy frame inside the clip")
-            vectors = clip.pictures(jpegs)
-        except Exception as e:  # one unreadable proxy must not cost its neighbours
-            scored.append(_no_score(clip_id, str(e), made_by))
+def _embed(model: Any, preprocess: Any, concepts: np.ndarray, digest_: str, made_by: str, item: _Item) -> Tables:
+    embeddings, scores = [], []
+    for clip_id, jpegs in zip(item.clip_ids, item.jpegs):
+        if not jpegs:
+            scores.append(_no_score(clip_id, "the clip has no proxy frame", made_by))
             continue
+        vectors = encode_frames(model, preprocess, jpegs)
         mean = vectors.mean(axis=0)
-        unit = mean / max(float(np.linalg.norm(mean)), 1e-12)
-        ends = float(vectors[0] @ vectors[-1])
-        logits = 100 * concept @ unit
-        watermark = float(1 / (1 + np.exp(np.clip(logits[1] - logits[0], -60, 60))))
-        embedded.append(
-            Embedding(clip_id=clip_id, embedding=unit.tolist(), first_to_last=ends, model=clip.digest, made_by=made_by)
+        mean = mean / max(float(np.linalg.norm(mean)), 1e-6)
+        coherence = float(np.clip(vectors[0] @ vectors[-1], -1, 1))
+        embeddings.append(
+            Embedding(clip_id=clip_id, embedding=mean.tolist(), first_to_last=coherence, model=digest_, made_by=made_by)
         )
-        scored.append(
-            {"clip_id": clip_id, "watermark": watermark, "first_to_last": ends, "error": "", "made_by": made_by}
-        )
-    return {EMBEDDINGS.name: EMBEDDINGS.from_rows(embedded), SCORE_CLIP.name: SCORE_CLIP.from_rows(scored)}
+        cosines = {n: float(np.clip(c, -1, 1)) for n, c in zip(CONCEPTS, concepts @ mean)}
+        scores.append({"clip_id": clip_id, **cosines, "first_to_last": coherence, "error": "", "made_by": made_by})
+    return {EMBEDDINGS.name: EMBEDDINGS.from_rows(embeddings), SCORE_CLIP.name: SCORE_CLIP.from_rows(scores)}
 
 
 def _no_score(clip_id: str, error: str, made_by: str) -> dict[str, Any]:
-    return {
-        "clip_id": clip_id,
-        "watermark": None,
-        "first_to_last": None,
-        "error": error or "failed",
-        "made_by": made_by,
-    }
+    return {"clip_id": clip_id, **dict.fromkeys((*CONCEPTS, "first_to_last")), "error": error, "made_by": made_by}
 
 
-def _embedding_failed(group: Sequence[Any], failure: Failure, made_by: str) -> Tables:
-    rows = [_no_score(clip_id, str(failure), made_by) for clip_id, _ in group]
+def _failed(item: _Item, failure: Failure, made_by: str) -> Tables:
+    rows = [_no_score(c, f"CLIP ended with {failure}", made_by) for c in item.clip_ids]
     return {EMBEDDINGS.name: EMBEDDINGS.empty(), SCORE_CLIP.name: SCORE_CLIP.from_rows(rows)}
 
 
-def _run_embeddings(context: Context) -> Output:
+def _embeddings(context: Context) -> Output:
     config: EmbedConfig = context.settings
-    row = checkpoint(context)
-    items = sorted(proxies(context, config.frames_per_clip).items())
+    row = current_clip(context)
+    clips = sorted(to_rows(context.read(CLIPS), Clip), key=lambda c: (c.video_id, c.start_frame))
+    jpegs = jpegs_by_clip(context.read(FRAMES, ["video_id", "frame_index", "jpeg"]), clips, config.frames)
+    by_video: dict[str, list[Clip]] = {}
+    for clip in clips:
+        by_video.setdefault(clip.video_id, []).append(clip)
+    items = [
+        _Item(tuple(c.clip_id for c in some), tuple(tuple(jpegs[c.clip_id]) for c in some))
+        for some in by_video.values()
+    ]
     tables = context.each(
-        partial(_load_embedder, context.store.root, row, config, context.made_by),
-        _groups(items),
-        key=_key,
+        partial(_load, context.store.root, row, config, context.made_by),
+        items,
+        key=lambda i: digest(i.clip_ids),
         outputs=(EMBEDDINGS, SCORE_CLIP),
-        on_error=partial(_embedding_failed, made_by=context.made_by),
-        unit="group",
+        on_error=lambda item, failure: _failed(item, failure, context.made_by),
+        unit="video",
         loaded=True,
     )
-    failed = sum(1 for e in tables[SCORE_CLIP.name]["error"].to_pylist() if e)
-    return Output(tables, metrics={"clips": len(items), "failed": failed, "model": row.digest, **_note(context, row)})
+    metrics: dict[str, Any] = {"embedded": tables[EMBEDDINGS.name].num_rows, "knows": row.knows}
+    if row.knows == SYNTHETIC and context.batch is not None and context.batch.kind != SYNTHETIC:
+        metrics["note"] = ONLY_SYNTHETIC
+    return Output(tables, metrics=metrics)
 
 
-def _note(context: Context, row: Checkpoint) -> Mapping[str, str]:
-    """Say so where a model that knows the synthetic world alone looks at something else."""
-    assert context.batch is not None
-    foreign = row.knows == "synthetic" and context.batch.kind != batches.SYNTHETIC
-    return {"note": FOREIGN} if foreign else {}
+def score_caption(
+    clip: np.ndarray, short: np.ndarray, dense: np.ndarray
+) -> tuple[float | None, float | None, float | None]:
+    """(short, mean of the dense sentences, weakest of them) as cosines; None where there is no text.
+
+    Args:
+        clip: (dim,) unit vector.
+        short, dense: (text, dim) unit vectors.
+    """
+    first = [float(c) for c in short @ clip] if len(short) else []
+    rest = [float(c) for c in dense @ clip] if len(dense) else []
+    bounded = [np.clip(v, -1, 1) if v is not None else None for v in _three(first, rest)]
+    return tuple(None if v is None else float(v) for v in bounded)  # type: ignore[return-value]
 
 
-# --- caption scores --------------------------------------------------------------------------------
+def _three(first: list[float], rest: list[float]) -> tuple[float | None, float | None, float | None]:
+    return (
+        sum(first) / len(first) if first else None,
+        sum(rest) / len(rest) if rest else None,
+        min(rest) if rest else None,
+    )
 
 
-def _load_scorer(root: str, row: Checkpoint, made_by: str) -> Callable[[Any], Tables]:
-    return partial(_score_captions, clip=clip_model.load(Store(root), row), made_by=made_by)
-
-
-def _score_captions(group: Sequence[tuple[str, list[bytes], str, str]], clip: clip_model.Clip, made_by: str) -> Tables:
+def _caption_scores(context: Context) -> Output:
+    row = current_clip(context)
+    embeddings = context.read(EMBEDDINGS, ["clip_id", "embedding", "model"]).to_pylist()
+    vectors = {e["clip_id"]: np.array(e["embedding"], np.float32) for e in embeddings if e["model"] == row.digest}
+    captions = context.read(CAPTIONS, ["clip_id", "short", "dense", "status"]).to_pylist()
+    spoken = [c for c in captions if c["status"] == CaptionStatus.OK and c["clip_id"] in vectors]
+    unique = sorted({t for c in spoken for t in (*sentences(c["short"]), *sentences(c["dense"]))})
+    encoded: dict[str, np.ndarray] = {}
+    if unique:
+        model, _, tokenizer = load_clip(context.store.root, row)
+        encoded = dict(zip(unique, encode_texts(model, tokenizer, unique)))
     rows = []
-    for clip_id, jpegs, short, dense in group:
-        try:
-            vectors = clip.pictures(jpegs).mean(axis=0)
-            unit = vectors / max(float(np.linalg.norm(vectors)), 1e-12)
-            cosines = clip.texts([short, *clip_model.sentences(dense)]) @ unit
-        except Exception:  # no score is not a bad caption; the row stays, without numbers
-            rows.append(_unscored(clip_id, clip.digest, made_by))
-            continue
+    for caption in spoken:
+        clip = vectors[caption["clip_id"]]
+        short, dense = (
+            np.array([encoded[t] for t in sentences(caption[k])]).reshape(-1, len(clip)) for k in ("short", "dense")
+        )
+        cosine, mean, weakest = score_caption(clip, short, dense)
         rows.append(
             CaptionScore(
-                clip_id=clip_id,
-                short_score=float(cosines[0]),
-                dense_mean=float(cosines[1:].mean()) if len(cosines) > 1 else None,
-                dense_min=float(cosines[1:].min()) if len(cosines) > 1 else None,
-                model=clip.digest,
-                made_by=made_by,
+                clip_id=caption["clip_id"],
+                short_score=cosine,
+                dense_mean=mean,
+                dense_min=weakest,
+                model=row.digest,
+                made_by=context.made_by,
             )
         )
-    return {CAPTION_SCORES.name: CAPTION_SCORES.from_rows(rows)}
-
-
-def _unscored(clip_id: str, model: str, made_by: str) -> CaptionScore:
-    return CaptionScore(
-        clip_id=clip_id, short_score=None, dense_mean=None, dense_min=None, model=model, made_by=made_by
-    )
-
-
-def _scoring_failed(group: Sequence[Any], failure: Failure, model: str, made_by: str) -> Tables:
-    return {CAPTION_SCORES.name: CAPTION_SCORES.from_rows([_unscored(item[0], model, made_by) for item in group])}
-
-
-def _run_caption_scores(context: Context) -> Output:
-    config: EmbedConfig = context.settings
-    row = checkpoint(context)
-    seen = proxies(context, config.frames_per_clip)
-    captions = context.read(CAPTIONS, ["clip_id", "short", "dense", "status"])
-    ok = captions.filter(pa.compute.equal(captions["status"], CaptionStatus.OK.value)).to_pylist()
-    items = sorted((c["clip_id"], seen.get(c["clip_id"], []), c["short"], c["dense"]) for c in ok)
-    tables = context.each(
-        partial(_load_scorer, context.store.root, row, context.made_by),
-        _groups(items),
-        key=_key,
-        outputs=(CAPTION_SCORES,),
-        on_error=partial(_scoring_failed, model=row.digest, made_by=context.made_by),
-        unit="group",
-        loaded=True,
-    )
-    means = [m for m in tables[CAPTION_SCORES.name]["dense_mean"].to_pylist() if m is not None]
-    mean = round(float(np.mean(means)), 4) if means else None
-    return Output(tables, metrics={"captions": len(items), "dense_mean": mean, **_note(context, row)})
+    means = [r.dense_mean for r in rows if r.dense_mean is not None]
+    metrics: dict[str, Any] = {
+        "captions": len(rows),
+        "dense_mean": round(sum(means) / len(means), 4) if means else None,
+        "knows": row.knows,
+    }
+    if row.knows == SYNTHETIC and context.batch is not None and context.batch.kind != SYNTHETIC:
+        metrics["note"] = ONLY_SYNTHETIC
+    return Output({CAPTION_SCORES.name: CAPTION_SCORES.from_rows(rows)}, metrics=metrics)
 
 
 EMBEDDINGS_STAGE = Stage(
@@ -224,16 +221,17 @@ EMBEDDINGS_STAGE = Stage(
     version=1,
     reads=(CLIPS, FRAMES, CLIP_CHECKPOINT),
     writes=(EMBEDDINGS, SCORE_CLIP),
-    run=_run_embeddings,
+    run=_embeddings,
     settings=lambda config: config.embed,
-    doc="CLIP embedding and concept scores of each clip.",
+    doc="CLIP embedding of each clip, and its likeness to a few concepts.",
 )
+
 CAPTION_SCORES_STAGE = Stage(
     name="caption_scores",
     version=1,
-    reads=(CAPTIONS, CLIPS, FRAMES, CLIP_CHECKPOINT),
+    reads=(CAPTIONS, EMBEDDINGS, CLIP_CHECKPOINT),
     writes=(CAPTION_SCORES,),
-    run=_run_caption_scores,
-    settings=lambda config: config.embed,
-    doc="CLIP evidence for each caption, sentence by sentence.",
+    run=_caption_scores,
+    settings=lambda config: None,
+    doc="CLIP evidence for each sentence of a caption.",
 )

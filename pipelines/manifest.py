@@ -1,12 +1,14 @@
-"""Freeze what training may see: kept clips with a file and a good caption, as an immutable snapshot.
+"""Stage `manifest`: freeze the kept and captioned clips of all batches as an immutable snapshot.
 
-The snapshot is a folder named by the digest of its rows: `part-00000.parquet`, then `_manifest.json`, which is written
-last and without which the folder is not a manifest.  The same rows give the same digest on any machine; no clock
-enters.  The table `manifest` holds the newest snapshot's rows.  Every clip that is left out is counted with the reason.
-Cost: one read of each table.
+A clip is in if the policy kept it, its file is there, and its caption is ok.  The snapshot's digest is a
+hash of its rows, so the same content has the same name, whoever froze it and when.
+`<root>/manifests/<digest>/part-00000.parquet` is written first and `_manifest.json` last: a folder without
+it is not a manifest.  The table `manifest` holds the newest snapshot's rows.
 """
 
 import dataclasses
+import hashlib
+import io
 import json
 from collections import Counter
 from typing import Any
@@ -14,163 +16,194 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.embed import SCORE_CLIP
 from pipelines.execute import Context, Output, Stage
 from pipelines.scorers import SCORERS
+from pipelines.scorers.clip import SCORE_CLIP
 from schemas.captions import CAPTION_SCORES, CAPTIONS, CaptionStatus
 from schemas.clips import CLIP_FILES, CLIPS
-from schemas.errors import WorldError
-from schemas.manifest import MANIFEST
-from schemas.store import Store, content_digest
+from schemas.ids import canonical_json, digest
+from schemas.manifest import MANIFEST, ManifestRow
+from schemas.store import ROW_GROUP_ROWS, Store, content_digest
 from schemas.table import Table
 from schemas.verdicts import SELECTIONS, Verdict
 from schemas.videos import VIDEOS
 
-SNAPSHOT = "_manifest.json"
 _SCORES: tuple[Table, ...] = (*(s.table for s in SCORERS), SCORE_CLIP, CAPTION_SCORES)
+_NOT_SCORES = {"clip_id", "error", "made_by", "model"}
+_ASPECTS = {"16:9": 16 / 9, "9:16": 9 / 16, "4:3": 4 / 3, "3:4": 3 / 4, "1:1": 1.0, "2.39:1": 2.39, "21:9": 21 / 9}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestConfig:
-    """What it takes to be in the manifest, beyond being kept by the policy."""
+    """What goes into a manifest."""
 
-    require_caption: bool = True
-    """Leave out clips whose caption did not end with status ok."""
+    min_dense_score: float | None = None
+    """Smallest mean CLIP cosine of a dense caption, [-1, 1]; None for no bound."""
 
 
-def _by_clip(context: Context, table: Table, batch: str) -> dict[str, dict[str, Any]]:
-    """Rows of one batch by clip; empty when the table was not made for it."""
-    if context.store.committed(table, batch) is None:
+def _rows_by_clip(store: Store, table: Table, batch: str) -> dict[str, dict[str, Any]]:
+    if batch not in store.batches(table):
         return {}
-    return {row["clip_id"]: row for row in context.store.read(table, batch=batch).to_pylist()}
+    return {r["clip_id"]: r for r in store.read(table, batch=batch).to_pylist()}
 
 
-def _scores(tables: dict[str, dict[str, dict[str, Any]]], clip_id: str) -> str:
-    """All numbers known about a clip, as JSON `{table.column: value}`."""
-    found = {
-        f"{name}.{column}": value
-        for name, rows in tables.items()
-        for column, value in rows.get(clip_id, {}).items()
-        if isinstance(value, float)
-    }
-    return json.dumps(found, sort_keys=True)
-
-
-def _rows_of_batch(context: Context, batch: str, left_out: Counter[str]) -> list[dict[str, Any]]:
-    config: ManifestConfig = context.settings
-    clips, files = _by_clip(context, CLIPS, batch), _by_clip(context, CLIP_FILES, batch)
-    captions = _by_clip(context, CAPTIONS, batch)
-    scores = {t.name: _by_clip(context, t, batch) for t in _SCORES}
-    first = [v for v in context.store.read(VIDEOS, batch=batch).to_pylist() if v["duplicate_of"] is None]
-    videos = {v["video_id"]: v for v in first}
+def batch_rows(
+    store: Store, batch: str, policy: str, config: ManifestConfig
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Rows of one batch, and how many kept clips are left out for what reason."""
+    left_out: Counter[str] = Counter()
+    videos = {v["video_id"]: v for v in store.read(VIDEOS, batch=batch).to_pylist() if v["duplicate_of"] is None}
+    clips, files = _rows_by_clip(store, CLIPS, batch), _rows_by_clip(store, CLIP_FILES, batch)
+    captions = _rows_by_clip(store, CAPTIONS, batch)
+    scores = {t.name: _rows_by_clip(store, t, batch) for t in _SCORES}
     rows = []
-    for clip_id, selection in sorted(_by_clip(context, SELECTIONS, batch).items()):
-        clip, file, caption = clips[clip_id], files.get(clip_id), captions.get(clip_id)
+    for selection in store.read(SELECTIONS, batch=batch).to_pylist():
         if selection["verdict"] != Verdict.KEEP:
-            left_out[f"verdict {selection['verdict']}"] += 1
-        elif file is None or file["status"] != "ok":
-            left_out["no clip file"] += 1
-        elif config.require_caption and (caption is None or caption["status"] != CaptionStatus.OK):
-            left_out[f"caption {caption['status'] if caption else 'missing'}"] += 1
-        else:
-            video = videos[clip["video_id"]]
-            rows.append(_row(clip, file, caption, video, batch, _scores(scores, clip_id), selection["made_by"]))
-    return rows
+            continue
+        name = selection["clip_id"]
+        file, caption = files.get(name), captions.get(name)
+        known = _scores_of(name, scores)
+        dense = known.get("caption_scores.dense_mean")
+        reason = _left_out(file, caption, dense, config)
+        if reason or file is None or caption is None:
+            left_out[reason] += 1
+            continue
+        rows.append(_row(clips[name], videos[clips[name]["video_id"]], file, caption, known, batch, policy))
+    return rows, left_out
+
+
+def _left_out(
+    file: dict[str, Any] | None, caption: dict[str, Any] | None, dense: float | None, config: ManifestConfig
+) -> str:
+    """Why a kept clip is not in the manifest; empty if it is."""
+    if file is None or file["status"] != "ok":
+        return "no_clip_file"
+    if caption is None:
+        return "no_caption"
+    if caption["status"] != CaptionStatus.OK:
+        return f"caption_{caption['status']}"
+    if config.min_dense_score is not None and (dense is None or dense < config.min_dense_score):
+        return "caption_score"
+    return ""
+
+
+def _scores_of(name: str, scores: dict[str, dict[str, dict[str, Any]]]) -> dict[str, float]:
+    found = {}
+    for table, rows in scores.items():
+        for column, value in rows.get(name, {}).items():
+            if column not in _NOT_SCORES and value is not None:
+                found[f"{table}.{column}"] = round(float(value), 6)
+    return found
 
 
 def _row(
     clip: dict[str, Any],
-    file: dict[str, Any],
-    caption: dict[str, Any] | None,
     video: dict[str, Any],
+    file: dict[str, Any],
+    caption: dict[str, Any],
+    scores: dict[str, float],
     batch: str,
-    scores: str,
     policy: str,
 ) -> dict[str, Any]:
-    said = caption or {"short": "", "dense": "", "fields": None, "model": ""}
-    return {
-        "clip_id": clip["clip_id"],
-        "video_id": clip["video_id"],
-        "batch": batch,
-        "source": f"{video['folder'].rstrip('/')}/{video['path']}",
-        "start_s": clip["start_s"],
-        "end_s": clip["end_s"],
-        "path": file["path"],
-        "width": file["width"],
-        "height": file["height"],
-        "fps": file["fps"],
-        "num_frames": file["num_frames"],
-        "short": said["short"],
-        "dense": said["dense"],
-        "fields": said["fields"] or {"subjects": [], "relation": "", "events": [], "camera": "", "background": ""},
-        "caption_model": said["model"],
-        "scores": scores,
-        "weight": 1.0,
-        "licence": video["licence"],
-        "policy": policy,
-    }
+    row = ManifestRow(
+        clip_id=clip["clip_id"],
+        manifest="",
+        video_id=clip["video_id"],
+        batch=batch,
+        source=f"{video['folder'].rstrip('/')}/{video['path']}",
+        start_s=clip["start_s"],
+        end_s=clip["end_s"],
+        path=file["path"],
+        width=file["width"],
+        height=file["height"],
+        fps=file["fps"],
+        num_frames=file["num_frames"],
+        short=caption["short"],
+        dense=caption["dense"],
+        fields=caption["fields"],
+        caption_model=caption["model"],
+        scores=json.dumps(scores, sort_keys=True),
+        weight=1.0,
+        licence=video["licence"],
+        policy=policy,
+    )
+    return {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
 
 
-def _freeze(context: Context) -> Output:
-    left_out: Counter[str] = Counter()
-    rows = [r for b in context.store.batches(SELECTIONS) for r in _rows_of_batch(context, b, left_out)]
-    if not rows:
-        why = ", ".join(f"{n} x {reason}" for reason, n in left_out.most_common()) or "there are no clips"
-        raise WorldError(f"the manifest would be empty ({why}); loosen the policy or look at `dailies report`")
-    # where the root or the footage lies is not content: the digest leaves the source's folder out
-    content = MANIFEST.from_rows([{**r, "manifest": "", "source": r["source"].rsplit("/", 1)[-1]} for r in rows])
-    name = content_digest(content)
+def freeze(store: Store, rows: list[dict[str, Any]], facts: dict[str, Any]) -> tuple[str, pa.Table]:
+    """Write the snapshot (if it is not there) and return its digest and rows.
+
+    The folder that a source lies in is no part of the digest: moving footage changes no manifest.
+    """
+    named = [{**r, "source": r["source"].rsplit("/", 1)[-1]} for r in rows]
+    name = digest("manifest", content_digest(MANIFEST.from_rows(named)), facts["policy"])
     table = MANIFEST.from_rows([{**r, "manifest": name} for r in rows])
-    about = _about(table, left_out, name)
-    _snapshot(context.store, table, name, about)
-    return Output({MANIFEST.name: table}, metrics={"manifest": name, **_metrics(about)})
+    if not store.exists("manifests", name, "_manifest.json"):
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        data = buffer.getvalue()
+        store.write_bytes(data, "manifests", name, "part-00000.parquet")
+        note = {**facts, "digest": name, "rows": table.num_rows, "sha256": hashlib.sha256(data).hexdigest()}
+        store.write_json(note, "manifests", name, "_manifest.json")
+    return name, table
 
 
-def _about(table: pa.Table, left_out: Counter[str], name: str) -> dict[str, Any]:
-    rows = table.select(["width", "height", "start_s", "end_s", "policy", "caption_model"]).to_pylist()
-    return {
-        "digest": name,
-        "schema": "manifest/v1",
-        "rows": table.num_rows,
-        "hours": sum(r["end_s"] - r["start_s"] for r in rows) / 3600,
-        "aspect_ratios": dict(sorted(Counter(f"{r['width'] / r['height']:.2f}" for r in rows).items())),
-        "policies": sorted({r["policy"] for r in rows}),
+def _manifest(context: Context) -> Output:
+    config, rules = context.settings
+    store, policy = context.store, digest("policy", rules)
+    rows: list[dict[str, Any]] = []
+    left_out: Counter[str] = Counter()
+    batches = store.batches(SELECTIONS)
+    for batch in batches:
+        more, missing = batch_rows(store, batch, policy, config)
+        rows += more
+        left_out += missing
+    rows, repeated = _first_of_each(rows)
+    facts = {
+        "policy": policy,
+        "rules": json.loads(canonical_json(rules)),
+        "config": json.loads(canonical_json(config)),
+        "batches": batches,
         "caption_models": sorted({r["caption_model"] for r in rows}),
-        "left_out": dict(sorted(left_out.items())),
+        "hours": round(_hours(rows), 6),
     }
-
-
-def _metrics(about: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "rows": about["rows"],
-        "hours": round(about["hours"], 4),
-        **{f"aspect_{k}": v for k, v in about["aspect_ratios"].items()},
-        **{f"left_out: {k}": v for k, v in about["left_out"].items()},
+    name, table = freeze(store, rows, facts)
+    metrics = {
+        "manifest": name,
+        "clips": table.num_rows,
+        "hours": round(_hours(rows), 5),
+        "repeated_across_batches": repeated,
+        **{f"left_out_{k}": v for k, v in sorted(left_out.items())},
+        **{f"aspect_{k}": v for k, v in sorted(Counter(aspect(r["width"], r["height"]) for r in rows).items())},
     }
+    return Output({MANIFEST.name: table}, metrics=metrics)
 
 
-def _snapshot(store: Store, table: pa.Table, name: str, about: dict[str, Any]) -> None:
-    if store.exists("manifests", name, SNAPSHOT):
-        return  # immutable: the same digest is the same rows
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    store.write_bytes(sink.getvalue().to_pybytes(), "manifests", name, "part-00000.parquet")
-    store.write_json(about, "manifests", name, SNAPSHOT)
+def _first_of_each(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """The same clip may come in two batches (the same file in two folders): the first batch keeps it."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        first.setdefault(row["clip_id"], row)
+    return list(first.values()), len(rows) - len(first)
 
 
-def snapshots(store: Store) -> list[dict[str, Any]]:
-    """Every frozen manifest's `_manifest.json`, in the digests' order."""
-    found = store.fs.glob(store.at("manifests", "*", SNAPSHOT))
-    return [store.read_json("manifests", p.split("/")[-2], SNAPSHOT) for p in sorted(found)]
+def _hours(rows: list[dict[str, Any]]) -> float:
+    return sum(r["num_frames"] / r["fps"] for r in rows if r["fps"]) / 3600
+
+
+def aspect(width: int, height: int) -> str:
+    """Name of the nearest common aspect ratio, for counting only; nothing is reshaped to it."""
+    ratio = width / max(height, 1)
+    return min(_ASPECTS, key=lambda n: abs(ratio / _ASPECTS[n] - 1))
 
 
 MANIFEST_STAGE = Stage(
     name="manifest",
     version=1,
-    reads=(SELECTIONS, CLIPS, VIDEOS, CLIP_FILES, CAPTIONS),
-    optional=_SCORES,
+    reads=(SELECTIONS, CLIPS, VIDEOS, CLIP_FILES, CAPTIONS, *(s.table for s in SCORERS)),
+    optional=(SCORE_CLIP, CAPTION_SCORES),
     writes=(MANIFEST,),
-    run=_freeze,
-    settings=lambda config: config.manifest,
-    doc="Kept clips with files and good captions, frozen under their digest.",
+    run=_manifest,
+    settings=lambda config: (config.manifest, config.policy.resolved()),
+    doc="Freeze kept and captioned clips as an immutable snapshot.",
 )

@@ -1,0 +1,37 @@
+"""Config of curation: one small config per stage, and the synthetic world's."""
+
+import dataclasses
+
+from pipelines.clip_model import ClipConfig
+from pipelines.dedup import DedupConfig
+from pipelines.embed import EmbedConfig
+from pipelines.manifest import ManifestConfig
+from pipelines.policy import PolicyConfig
+from pipelines.scan import ScanConfig
+from pipelines.synthetic.config import SyntheticConfig
+from pipelines.video.cut import CutConfig
+from pipelines.video.probe import ProbeConfig
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CurationConfig:
+    """Everything that raw footage goes through on its way to a manifest."""
+
+    synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
+    """The world of known truth."""
+    probe: ProbeConfig = dataclasses.field(default_factory=ProbeConfig)
+    """Reading containers."""
+    scan: ScanConfig = dataclasses.field(default_factory=ScanConfig)
+    """The one decode pass."""
+    clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
+    """The CLIP in use."""
+    embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)
+    """What CLIP is shown and asked."""
+    duplicates: DedupConfig = dataclasses.field(default_factory=DedupConfig)
+    """Near-duplicates."""
+    policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+    """Which rules decide."""
+    cut: CutConfig = dataclasses.field(default_factory=CutConfig)
+    """Clip files."""
+    manifest: ManifestConfig = dataclasses.field(default_factory=ManifestConfig)
+    """The frozen snapshot."""

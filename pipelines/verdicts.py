@@ -1,0 +1,158 @@
+"""Stage `verdicts`: gather every score of every clip and ask the policy.  No decoding, no model.
+
+Rules over CLIP columns do not decide where the CLIP knows only the synthetic world and the footage is not
+of it; a rule over a table that was never made is skipped too.  Both say so in each row.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.contact_sheet import contact_sheet
+from pipelines.execute import Context, Output, Stage
+from pipelines.policy import Rule, judge, select
+from pipelines.scorers import SCORERS
+from pipelines.scorers.clip import SCORE_CLIP
+from schemas.batches import SYNTHETIC
+from schemas.checkpoints import CLIP_CHECKPOINT
+from schemas.clips import CLIPS, Clip
+from schemas.errors import ConfigError
+from schemas.scores import DUPLICATES
+from schemas.table import to_rows
+from schemas.verdicts import SELECTIONS, VERDICTS, Selection, Verdict
+from schemas.videos import FRAMES, SCANS, VIDEOS
+
+CLIP_TABLES = {SCORE_CLIP.name}
+ONLY_SYNTHETIC = "CLIP scores come from a model that knows the synthetic world alone"
+_SCORE_TABLES = tuple(s.table for s in SCORERS)
+
+
+def gather(context: Context, clips: list[Clip]) -> tuple[dict[str, dict[str, float | None]], set[str]]:
+    """All scores by clip, and the columns there are."""
+    scores: dict[str, dict[str, float | None]] = {c.clip_id: {} for c in clips}
+    columns = {"clips.max_inner_boundary", "scans.damaged_share"}
+    damage = _damage(context)
+    for clip in clips:
+        scores[clip.clip_id]["clips.max_inner_boundary"] = clip.max_inner_boundary
+        scores[clip.clip_id]["scans.damaged_share"] = damaged_share(clip, damage.get(clip.video_id, []))
+    for table in (*_SCORE_TABLES, SCORE_CLIP):
+        rows = context.read_optional(table)
+        if rows is None:
+            continue
+        names = [n for n in rows.column_names if n not in ("clip_id", "error", "made_by")]
+        columns |= {f"{table.name}.{n}" for n in names}
+        for row in rows.to_pylist():
+            if row["clip_id"] in scores:
+                scores[row["clip_id"]].update({f"{table.name}.{n}": row[n] for n in names})
+    repeated = context.read_optional(DUPLICATES)
+    if repeated is not None:
+        columns.add("duplicates.cosine")
+        cosine = dict(zip(repeated["clip_id"].to_pylist(), repeated["cosine"].to_pylist()))
+        for clip in clips:
+            scores[clip.clip_id]["duplicates.cosine"] = cosine.get(clip.clip_id, 0.0)
+    return scores, columns
+
+
+def _damage(context: Context) -> dict[str, list[str]]:
+    scans = context.read(SCANS, ["video_id", "damaged"])
+    return dict(zip(scans["video_id"].to_pylist(), scans["damaged"].to_pylist()))
+
+
+def damaged_share(clip: Clip, spans: list[str]) -> float:
+    """Share of the clip inside spans given as `start_s-end_s` (`-end` for: to the end)."""
+    lost = 0.0
+    for span in spans:
+        start, _, end = span.rpartition("-")
+        last = clip.end_s if end == "end" else float(end)
+        lost += max(0.0, min(last, clip.end_s) - max(float(start), clip.start_s) - 0.001)  # spans are rounded to 1 ms
+    return min(1.0, lost / max(clip.end_s - clip.start_s, 1e-9))
+
+
+def _skipped(rules: tuple[Rule, ...], columns: set[str], knows: str, kind: str) -> dict[str, str]:
+    """Rules that do not decide here, and why."""
+    tables = {c.split(".")[0] for c in columns}
+    skip = {}
+    for rule in rules:
+        table = rule.column.split(".")[0]
+        known = table in {t.name for t in (*_SCORE_TABLES, SCORE_CLIP)} or table in ("clips", "scans", "duplicates")
+        if not known or (table in tables and rule.column not in columns):
+            raise ConfigError(f"rule `{rule.name}` reads `{rule.column}`, which no stage writes")
+        if table not in tables:
+            skip[rule.name] = f"table `{table}` was not made for this batch"
+        elif table in CLIP_TABLES and knows == SYNTHETIC and kind != SYNTHETIC:
+            skip[rule.name] = ONLY_SYNTHETIC
+    return skip
+
+
+def clip_knows(context: Context) -> str:
+    """What the CLIP in use was trained on; empty if there is none."""
+    rows = context.read_optional(CLIP_CHECKPOINT, ["knows"])
+    return str(rows["knows"][0].as_py()) if rows is not None and rows.num_rows else ""
+
+
+def _verdicts(context: Context) -> Output:
+    clips = to_rows(context.read(CLIPS), Clip)
+    rules: tuple[Rule, ...] = context.settings
+    scores, columns = gather(context, clips)
+    kind = context.batch.kind if context.batch else ""
+    knows = clip_knows(context)
+    skip = _skipped(rules, columns, knows, kind)
+    verdicts, selections = [], []
+    for clip in clips:
+        rows = judge(clip.clip_id, scores[clip.clip_id], rules, skip, context.made_by)
+        verdicts += rows
+        selections.append(select(clip.clip_id, rows, context.made_by))
+    tables = {VERDICTS.name: VERDICTS.from_rows(verdicts), SELECTIONS.name: SELECTIONS.from_rows(selections)}
+    metrics = _metrics(clips, selections, skip)
+    if knows == SYNTHETIC and kind != SYNTHETIC:
+        metrics["note"] = ONLY_SYNTHETIC
+    return Output(tables, metrics=metrics, pictures=_pictures(context, clips, selections))
+
+
+def _metrics(clips: list[Clip], selections: list[Selection], skip: Mapping[str, str]) -> dict[str, Any]:
+    words = Counter(str(s.verdict) for s in selections)
+    reasons = Counter(r for s in selections for r in s.reasons if s.verdict == Verdict.REJECT)
+    seconds = {c.clip_id: c.end_s - c.start_s for c in clips}
+    kept_s = sum(seconds[s.clip_id] for s in selections if s.verdict == Verdict.KEEP)
+    return {
+        "clips": len(clips),
+        **{f"clips_{v}": words.get(v, 0) for v in (Verdict.KEEP, Verdict.REJECT, Verdict.ERROR)},
+        **{f"rejected_by_{rule}": count for rule, count in sorted(reasons.items())},
+        "kept_hours": round(kept_s / 3600, 5),
+        "skipped_rules": ", ".join(sorted(skip)),
+    }
+
+
+def _pictures(context: Context, clips: list[Clip], selections: list[Selection]) -> dict[str, bytes]:
+    """Kept clips on one sheet, rejected ones by reason on another."""
+    frames = context.read(FRAMES, ["video_id", "frame_index"])
+    where: dict[str, list[tuple[int, int]]] = {}
+    for row, (video, index) in enumerate(zip(frames["video_id"].to_pylist(), frames["frame_index"].to_pylist())):
+        where.setdefault(video, []).append((index, row))
+    spans = {c.clip_id: c for c in clips}
+    kept, rejected = [], []
+    for s in selections:
+        clip = spans[s.clip_id]
+        inside = [row for i, row in where.get(clip.video_id, []) if clip.start_frame <= i < clip.end_frame]
+        if not inside:
+            continue
+        middle = inside[len(inside) // 2]
+        if s.verdict == Verdict.KEEP:
+            kept.append((f"{s.clip_id[:8]} {clip.end_s - clip.start_s:.1f}s", middle))
+        else:
+            rejected.append((f"{', '.join(s.reasons)}", middle))
+    jpegs = context.read(FRAMES, ["jpeg"])["jpeg"]
+    sheets = {"kept": kept, "rejected": sorted(rejected)}
+    return {name: contact_sheet([(jpegs[r].as_py(), label) for label, r in some]) for name, some in sheets.items()}
+
+
+VERDICTS_STAGE = Stage(
+    name="verdicts",
+    version=1,
+    reads=(CLIPS, SCANS, VIDEOS, FRAMES, *_SCORE_TABLES),
+    optional=(DUPLICATES, SCORE_CLIP, CLIP_CHECKPOINT),
+    writes=(VERDICTS, SELECTIONS),
+    run=_verdicts,
+    settings=lambda config: config.policy.resolved(),
+    doc="Ask the policy of every clip.",
+)

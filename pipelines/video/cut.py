@@ -1,0 +1,209 @@
+"""Cutting a kept clip to its own file: frame for frame, cropped, upright, with square pixels.
+
+PyAV decodes the span (from the key frame before it) and hands raw frames with their own time stamps to
+ffmpeg as NUT, so that the frames are the very ones the scan counted, whatever the file's seek tables,
+edit lists or variable frame rate say; ffmpeg crops, turns, scales and encodes with libx264.  The result is
+opened and counted.  Where seeking does not give the expected number of frames, the file is decoded from
+its start and frames are taken by index.  Cost: decoding the span and encoding it, once.
+
+The ffmpeg is `$DAILIES_FFMPEG`, or the one on PATH, or the wheel's own.
+"""
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from pipelines.video.decode import Frame, Pass, decode_frames
+from pipelines.video.probe import ProbeConfig
+from schemas.clips import Clip
+from schemas.videos import Video
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CutConfig:
+    """How clip files are encoded."""
+
+    crf: int = 18
+    """x264 quality, 0-51; 18 is visually lossless."""
+    preset: str = "veryfast"
+    """x264 preset."""
+    deadline_s: float = 600.0
+    """Time for one clip, s."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.crf <= 51 or self.deadline_s <= 0:
+            raise ValueError("crf lies in 0-51, deadline_s must be positive")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CutFile:
+    """What a clip file holds, counted after writing."""
+
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    duration_s: float
+
+
+class CutFailed(Exception):
+    """The clip could not be cut; the message is the reason."""
+
+
+def ffmpeg_exe() -> str:
+    """The ffmpeg to use."""
+    import imageio_ffmpeg
+
+    return os.environ.get("DAILIES_FFMPEG") or shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def filters(video: Video, clip: Clip) -> list[tuple[str, dict[str, Any]]]:
+    """ffmpeg's video filters: upright, square pixels, crop, even size."""
+    chain: list[tuple[str, dict[str, Any]]] = []
+    turns = {90: ("transpose", {"dir": "clock"}), 270: ("transpose", {"dir": "cclock"})}
+    if video.rotation in turns:
+        chain.append(turns[video.rotation])
+    elif video.rotation == 180:
+        chain += [("hflip", {}), ("vflip", {})]
+    shown_coded = (video.coded_width, video.coded_height)
+    if video.rotation in (90, 270):
+        shown_coded = shown_coded[::-1]
+    if shown_coded != (video.width, video.height):
+        chain.append(("scale", {"w": video.width, "h": video.height}))
+    x, y, width, height = clip.crop or [0, 0, video.width, video.height]
+    even = (max(2, width // 2 * 2), max(2, height // 2 * 2))
+    if clip.crop or even != (video.width, video.height):
+        chain.append(("crop", {"w": even[0], "h": even[1], "x": x, "y": y, "exact": 1}))
+    chain.append(("setsar", {"sar": 1}))
+    return chain
+
+
+def cut(video: Video, clip: Clip, out: str, config: CutConfig, limits: ProbeConfig) -> CutFile:
+    """Write the clip's file.
+
+    Raises:
+        CutFailed: With the reason; no file is left then.
+    """
+    expected = clip.end_frame - clip.start_frame
+    reason = ""
+    for by_index in (False, True):
+        try:
+            written = _encode(video, clip, out, config, limits, by_index)
+            made = count_frames(out) if written == expected else None
+            if made is not None and made.num_frames == expected:
+                return made
+            reason = f"expected {expected} frames, got {written if made is None else made.num_frames}"
+        except (OSError, av.error.FFmpegError, CutFailed) as e:
+            reason = str(e)
+        if os.path.exists(out):
+            os.unlink(out)
+    raise CutFailed(reason)
+
+
+def _span(video: Video, clip: Clip, limits: ProbeConfig, deadline_s: float, by_index: bool) -> Iterator[Frame]:
+    """The clip's frames; by time after a seek, or by index from the file's start."""
+    seek = None if by_index or clip.start_frame == 0 else clip.start_pts
+    outcome = Pass()
+    for frame in decode_frames(video.folder, video.path, limits, deadline_s, outcome, from_pts=seek):
+        place = frame.index if seek is None else frame.pts
+        start, end = (clip.start_frame, clip.end_frame) if seek is None else (clip.start_pts, clip.end_pts)
+        if place >= end:
+            return
+        if place >= start:
+            yield frame
+    if outcome.stopped:
+        raise CutFailed(f"decoding stopped: {outcome.stopped}")
+
+
+def _encode(video: Video, clip: Clip, out: str, config: CutConfig, limits: ProbeConfig, by_index: bool) -> int:
+    """Pipe the span through ffmpeg; returns how many frames went in."""
+    import ffmpeg
+
+    stream = ffmpeg.input("pipe:", format="nut")
+    for name, options in filters(video, clip):
+        stream = stream.filter(name, **options)
+    command = stream.output(
+        out,
+        vcodec="libx264",
+        crf=config.crf,
+        preset=config.preset,
+        pix_fmt="yuv420p",
+        fps_mode="passthrough",
+        enc_time_base="demux",
+        threads=1,
+        movflags="+faststart",
+        format="mp4",
+        an=None,
+    ).global_args("-loglevel", "error", "-nostdin")
+    with tempfile.TemporaryFile() as said:
+        process = _start(command, said)
+        try:
+            written = _feed(process.stdin, _span(video, clip, limits, config.deadline_s, by_index), clip)
+        except (BrokenPipeError, av.error.BrokenPipeError):
+            written = -1
+        finally:
+            if process.stdin and not process.stdin.closed:
+                try:
+                    process.stdin.close()
+                except BrokenPipeError:
+                    written = -1
+            code = process.wait()
+        if code or written < 0:
+            said.seek(0)
+            words = said.read().decode("utf-8", "replace").strip().splitlines()
+            raise CutFailed(f"ffmpeg ended with {code}: {words[-1][:300] if words else 'no message'}")
+    return written
+
+
+def _start(command: Any, said: Any) -> Any:
+    import subprocess
+
+    return subprocess.Popen(
+        command.compile(cmd=ffmpeg_exe(), overwrite_output=True),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+    )
+
+
+def _feed(pipe: Any, frames: Iterator[Frame], clip: Clip) -> int:
+    """Write raw frames with their times, counted from the clip's start."""
+    written, stream, time_base = 0, None, Fraction(clip.time_base_num, clip.time_base_den)
+    shape: tuple[int, int, str] | None = None
+    with av.open(pipe, "w", format="nut") as container:
+        for frame in frames:
+            picture = frame.picture
+            if shape is None or stream is None:
+                shape = (picture.width, picture.height, _raw_format(picture.format.name))
+                stream = container.add_stream("rawvideo", rate=max(1, round(clip.fps)))
+                stream.width, stream.height, stream.pix_fmt = shape
+                stream.codec_context.time_base = stream.time_base = time_base
+            if (picture.width, picture.height, picture.format.name) != shape:
+                picture = picture.reformat(width=shape[0], height=shape[1], format=shape[2])
+            picture.pts, picture.time_base = frame.pts - clip.start_pts, time_base
+            container.mux(stream.encode(picture))
+            written += 1
+    return written
+
+
+def _raw_format(name: str) -> str:
+    """A pixel format that NUT can carry; full-range JPEG formats go by their plain names."""
+    return name.replace("yuvj", "yuv") if name.startswith(("yuv", "gray", "rgb24", "bgr24")) else "yuv420p"
+
+
+def count_frames(path: str) -> CutFile:
+    """Open a written clip and count its packets; each is one frame."""
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        times = sorted((p.pts, p.duration or 0) for p in container.demux(stream) if p.size)
+        base = stream.time_base or Fraction(1)
+        context = stream.codec_context
+        length = float((times[-1][0] + times[-1][1] - times[0][0]) * base) if times else 0.0
+        rate = len(times) / length if length else 0.0
+        return CutFile(context.width, context.height, len(times), round(rate, 6), round(length, 6))
