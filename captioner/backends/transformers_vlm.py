@@ -1,0 +1,110 @@
+"""Any video-language model of transformers (Qwen3-VL, SmolVLM2, LLaVA-OneVision, ...), by hub name or local path.
+
+Frames and their times go through the model's own processor and chat template.  The stage has already chosen
+the frames, so the processor must not choose again (`do_sample_frames=False`), and it is told the true times
+(`video_metadata`), since processors otherwise assume 24 frames/s (facts/captioner.md 2.5).  Weights come as
+safetensors only.  Not measured at full size here: that wants a GPU and a hub.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from captioner.backends.base import LENGTH, STOP, Clip, Decoding, VlmConfig, Written
+from captioner.prompt import Prompt
+from schemas.errors import ModelError
+from schemas.ids import ID_DIGITS
+
+
+class TransformersVlm:
+    """A pretrained model behind `AutoProcessor` and `AutoModelForImageTextToText`."""
+
+    def __init__(self, config: VlmConfig) -> None:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        device = config.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._processor = AutoProcessor.from_pretrained(config.model, revision=config.revision)
+            net: Any = AutoModelForImageTextToText.from_pretrained(
+                config.model, revision=config.revision, dtype=config.dtype, use_safetensors=True
+            )
+            if config.adapter:
+                net.load_adapter(config.adapter)  # needs peft
+        except (OSError, ImportError, ValueError) as e:
+            raise ModelError(f"captioner model `{config.model}` does not load: {e}") from e
+        self._net = net.to(device).eval()
+        self._device = device
+        self.model = weights_name(config, getattr(net.config, "_commit_hash", None))
+
+    def write(self, clips: Sequence[Clip], prompt: Prompt, decoding: Decoding) -> list[Written]:
+        inputs = self.inputs(clips, prompt)
+        given = inputs["input_ids"].shape[1]
+        budget = decoding.tokens(prompt.kind)
+        ends = self._net.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        with torch.inference_mode():
+            ids = self._net.generate(
+                **inputs,
+                max_new_tokens=budget,
+                do_sample=False,
+                num_beams=decoding.num_beams,
+                no_repeat_ngram_size=decoding.no_repeat_ngram,
+            )
+        return [self._written([int(i) for i in row[given:]], ends) for row in ids]
+
+    def inputs(self, clips: Sequence[Clip], prompt: Prompt) -> Any:
+        """What the model is given: the chat template's text and the processor's pixels."""
+        talk = [
+            [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt.text}]}] for _ in clips
+        ]
+        texts = [self._processor.apply_chat_template(t, tokenize=False, add_generation_prompt=True) for t in talk]
+        self._processor.tokenizer.padding_side = "left"  # a decoder continues from the right
+        inputs = self._processor(
+            text=texts,
+            videos=[[np.asarray(c.frames)] for c in clips],
+            video_metadata=[[_metadata(c)] for c in clips],
+            do_sample_frames=False,
+            padding=True,
+            return_tensors="pt",
+        )
+        return inputs.to(self._device)
+
+    def _written(self, ids: list[int], ends: set[int]) -> Written:
+        at = next((n for n, i in enumerate(ids) if i in ends), None)
+        said = ids if at is None else ids[:at]
+        text = self._processor.tokenizer.decode(said, skip_special_tokens=True).strip()
+        return Written(text, len(said), LENGTH if at is None else STOP)
+
+
+def _metadata(clip: Clip) -> dict[str, Any]:
+    """Times as the processors read them: a frame rate and the place of each frame on it."""
+    count = len(clip.frames)
+    length_s = clip.times_s[-1] - clip.times_s[0]
+    fps = (count - 1) / length_s if length_s > 0 else 1.0
+    return {
+        "total_num_frames": count,
+        "fps": fps,
+        "duration": count / fps,
+        "frames_indices": list(range(count)),
+        "height": clip.frames.shape[1],
+        "width": clip.frames.shape[2],
+    }
+
+
+def weights_name(config: VlmConfig, commit: str | None) -> str:
+    """Digest of a local folder's weights; name and commit of a hub model."""
+    files = sorted(Path(config.model).glob("*.safetensors"))
+    if not files:
+        return f"{config.model}@{commit or config.revision}"
+    sha = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as f:
+            while block := f.read(1 << 22):
+                sha.update(block)
+    return sha.hexdigest()[:ID_DIGITS]

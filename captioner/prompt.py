@@ -1,0 +1,43 @@
+"""What a general video-language model is asked.  A prompt is never edited: a better one gets a new version.
+
+The wording follows what caption pipelines ask for (Cosmos: "Do not hallucinate", taboo "the video ...";
+facts/captioner.md 2.3), and the version is written into every row, so captions of two prompts can be told apart.
+"""
+
+import dataclasses
+
+from schemas.settings import pick
+
+KINDS = ("short", "dense")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One request."""
+
+    kind: str
+    """short or dense."""
+    text: str
+    version: str
+
+
+PROMPTS: dict[str, dict[str, str]] = {
+    "2026-11.1": {
+        "short": (
+            "Describe the main subject of this clip and what it does, in one plain sentence of at most 20 words. "
+            "Say only what can be seen. Do not begin with `The video` or `The clip`."
+        ),
+        "dense": (
+            "Describe this clip so that it could be filmed again from your words: each subject with its colour, size "
+            "and place, what moves and where to, what happens in order, the setting and the light, any text on screen, and "
+            "how the camera moves or that it is still. Plain sentences, 60 to 120 words, most important first. Say "
+            "only what can be seen; leave out what you are not sure of. Do not begin with `The video` or `The clip`."
+        ),
+    }
+}
+CURRENT = "2026-11.1"
+
+
+def prompt(kind: str, version: str = CURRENT) -> Prompt:
+    """The prompt of a kind, in a version."""
+    return Prompt(kind=kind, text=pick("prompt version", version, PROMPTS)[kind], version=version)

@@ -1,0 +1,40 @@
+"""Whole captioner configs, by name."""
+
+from collections.abc import Callable
+
+from captioner.config import CaptionerConfig
+from captioner.frames import FrameSpec
+from captioner.train.config import ModelConfig, TrainConfig
+
+
+def demo() -> CaptionerConfig:
+    """Train our captioner from scratch on synthetic pairs, on two CPU cores, and caption with it.
+
+    Run:     dailies stage captioner_model --root runs/demo
+    """
+    return CaptionerConfig()
+
+
+def tiny() -> CaptionerConfig:
+    """For tests: the same code in seconds.  Its captions are wrong."""
+    return CaptionerConfig(
+        train=TrainConfig(
+            steps=6,
+            batch_size=4,
+            warmup_steps=2,
+            threads=1,
+            model=ModelConfig(width=16, stem=(8, 8), heads=2, layers=1, free_slots=1, vocabulary=300),
+            frames=FrameSpec(num_frames=4, area=24 * 24),
+        )
+    )
+
+
+def full() -> CaptionerConfig:
+    """Caption with a pretrained video-language model; wants a GPU and a model hub, and was not measured here.
+
+    Run:     dailies stage captions --recipe full --root ROOT --batch NAME --set captioner.vlm.model=NAME
+    """
+    return CaptionerConfig(backend="transformers_vlm", batch_size=8)
+
+
+RECIPES: dict[str, Callable[[], CaptionerConfig]] = {"demo": demo, "tiny": tiny, "full": full}

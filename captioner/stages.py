@@ -1,0 +1,269 @@
+"""The captioner's stages: `captioner_model` trains on pairs, `captions` writes for every clip that was kept.
+
+Clips are captioned in chunks of one frame shape, cut from the sorted clip ids, so that the rows do not depend
+on how many workers there are.  Cost of `captions` with our own model: about 10 ms a clip on one core.
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from captioner.config import Captioning
+from captioner.describe import Job, Origin, failed_row, key_of, load_describer
+from captioner.frames import FrameSpec, crop_box, moments, size_for
+from captioner.sheet import contact_sheet
+from pipelines.execute import Context, Failure, Output, Progress, Stage, Tables
+from schemas import batches
+from schemas.captions import CAPTIONS, PAIRS, Caption, CaptionStatus, Fields, Pair, Subject
+from schemas.checkpoints import CAPTIONER_CHECKPOINT, Checkpoint
+from schemas.clips import CLIPS
+from schemas.errors import MissingTable
+from schemas.ids import digest
+from schemas.store import Store, content_digest
+from schemas.table import to_rows
+from schemas.verdicts import SELECTIONS, Verdict
+from schemas.videos import FRAMES, VIDEOS
+
+_SHEET_CELLS = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kept:
+    """The snapshot of one training run, under the root's `work/`."""
+
+    store: Store
+    name: str
+
+    def load(self) -> bytes | None:
+        at = ("work", "captioner_model", self.name)
+        return self.store.read_bytes(*at) if self.store.exists(*at) else None
+
+    def save(self, data: bytes) -> None:
+        self.store.write_bytes(data, "work", "captioner_model", self.name)
+
+
+def train_captioner(context: Context) -> Output:
+    """Train on all pairs and publish the checkpoint."""
+    from captioner import evaluate
+    from captioner.train.checkpoint import KIND, save_checkpoint
+    from captioner.train.train import train
+
+    table = context.read(PAIRS)
+    trained_on = content_digest(table)
+    pairs = [_pair(row) for row in table.to_pylist()]
+    config = context.settings
+    progress = Progress("captioner_model", config.steps, "step")
+    trained = train(
+        pairs,
+        config,
+        Kept(context.store, f"{digest(context.made_by, trained_on)}.pt"),
+        on_step=lambda done, note: progress.advance(done - progress.done, note),
+    )
+    progress.close()
+    sources = Counter(p.source for p in pairs)
+    knows = "synthetic" if set(sources) == {"synthetic"} else "footage"
+    measured = {
+        "loss_first": round(trained.losses[0], 4),
+        "loss_last": round(sum(trained.losses[-20:]) / len(trained.losses[-20:]), 4),
+        "claim_precision": round(trained.held_out.precision().value, 4),
+        "claim_recall": round(trained.held_out.recall().value, 4),
+        "claim_f1": round(trained.held_out.f1, 4),
+        "hallucinated_captions": round(trained.held_out.hallucinated / max(1, trained.held_out.captions), 4),
+        "held_out_captions": trained.held_out.captions,
+        "pairs_left_out": trained.left_out,
+    }
+    recalls = {f: round(trained.held_out.recall(f).value, 3) for f in sorted(trained.held_out.true)}
+    parameters = sum(p.numel() for p in trained.net.parameters())
+    card = {"knows": knows, "trained on pairs": trained_on, "sources": dict(sources), "parameters": parameters}
+    card |= {"steps": config.steps, "seed": config.seed, **measured, "recall by field": recalls}
+    name, path = save_checkpoint(context.store, trained.net, trained.tokenizer, config.frames, card)
+    row = Checkpoint(
+        digest=name,
+        kind=KIND,
+        path=path,
+        knows=knows,
+        trained_on=trained_on,
+        steps=config.steps,
+        metrics=json.dumps({**measured, "report": evaluate.report(trained.held_out)}, sort_keys=True),
+        made_by=context.made_by,
+    )
+    return Output(
+        tables={CAPTIONER_CHECKPOINT.name: CAPTIONER_CHECKPOINT.from_rows([row])},
+        metrics={**measured, "parameters": parameters, "knows": knows, "checkpoint": path},
+    )
+
+
+def _pair(row: dict[str, Any]) -> Pair:
+    said = row["fields"]
+    fields = Fields(**{**said, "subjects": [Subject(**s) for s in said["subjects"]]})
+    return Pair(**{**row, "fields": fields})
+
+
+def caption_clips(context: Context) -> Output:
+    """Caption every clip that was kept."""
+    settings: Captioning = context.settings
+    checkpoint, spec = _model(context, settings)
+    knows = {"recaptioner": checkpoint.knows if checkpoint else "", "fake": "nothing"}.get(settings.backend, "general")
+    origin = Origin(
+        backend=settings.backend,
+        knows=knows,
+        model=checkpoint.digest if checkpoint else "",
+        made_by=context.made_by,
+    )
+    jobs, failed = look(context, spec)
+    chunks = chunked(jobs, settings.batch_size)
+    load = functools.partial(
+        load_describer,
+        root=context.store.root,
+        checkpoint=checkpoint.path if checkpoint else "",
+        spec=spec,
+        origin=origin,
+        settings=settings,
+    )
+
+    def on_error(chunk: Sequence[Job], failure: Failure) -> Tables:
+        reason = f"the backend failed: {failure}"
+        rows = [failed_row(j.clip_id, reason, origin, settings, j.frame_indices) for j in chunk]
+        return {CAPTIONS.name: CAPTIONS.from_rows(rows)}
+
+    made = context.each(load, chunks, key=key_of, outputs=(CAPTIONS,), on_error=on_error, unit="chunk", loaded=True)[
+        CAPTIONS.name
+    ]
+    blind = CAPTIONS.from_rows(failed_row(c, reason, origin, settings) for c, reason in failed.items())
+    table = CAPTIONS.sorted(pa.concat_tables([made, blind]))
+    rows = to_rows(table, Caption)
+    sheet = contact_sheet(_cells(rows, jobs))
+    return Output(
+        tables={CAPTIONS.name: table},
+        metrics=_metrics(rows, context, knows),
+        pictures={"captions": sheet} if sheet else {},
+    )
+
+
+def _model(context: Context, settings: Captioning) -> tuple[Checkpoint | None, FrameSpec]:
+    """The checkpoint, proved whole before any worker starts, and what it sees."""
+    if settings.backend != "recaptioner":
+        return None, settings.frames
+    table = context.read_optional(CAPTIONER_CHECKPOINT)
+    if table is None or not table.num_rows:
+        raise MissingTable(
+            f"backend `recaptioner` needs table `{CAPTIONER_CHECKPOINT.name}`, which was never made under "
+            f"{context.store.root}: run stage `captioner_model` first, or name another backend"
+        )
+    from captioner.train.checkpoint import load_checkpoint
+
+    row = to_rows(table, Checkpoint)[0]
+    return row, load_checkpoint(context.store.fetch(row.path)).frames
+
+
+def look(context: Context, spec: FrameSpec) -> tuple[list[Job], dict[str, str]]:
+    """Choose the frames of every kept clip; those that have none come back with the reason."""
+    selected = context.read(SELECTIONS, columns=["clip_id", "verdict"]).to_pylist()
+    kept = {row["clip_id"] for row in selected if row["verdict"] == Verdict.KEEP}
+    clips = [c for c in context.read(CLIPS).to_pylist() if c["clip_id"] in kept]
+    failed = dict.fromkeys(kept - {c["clip_id"] for c in clips}, "selected, but not in table `clips`")
+    videos = context.read(VIDEOS, columns=["video_id", "width", "height"]).to_pylist()
+    shown = {v["video_id"]: (v["width"], v["height"]) for v in videos}
+    wanted = pa.array(sorted({c["video_id"] for c in clips}), pa.string())
+    frames = context.read(FRAMES)
+    proxies: dict[str, list[dict[str, Any]]] = {}
+    for frame in frames.filter(pa.compute.is_in(frames["video_id"], wanted)).to_pylist():
+        proxies.setdefault(frame["video_id"], []).append(frame)
+    jobs = []
+    for clip in clips:
+        try:
+            jobs.append(job_of(clip, proxies.get(clip["video_id"], []), shown.get(clip["video_id"]), spec))
+        except ValueError as e:
+            failed[clip["clip_id"]] = str(e)
+    return jobs, failed
+
+
+def job_of(
+    clip: dict[str, Any], proxies: Sequence[dict[str, Any]], shown: tuple[int, int] | None, spec: FrameSpec
+) -> Job:
+    """One clip's frames, by the specification.
+
+    Raises:
+        ValueError: If no proxy frame lies in the clip.
+    """
+    inside = sorted(
+        (p for p in proxies if clip["start_frame"] <= p["frame_index"] < clip["end_frame"]),
+        key=lambda p: p["frame_index"],
+    )
+    chosen = [
+        inside[i] for i in moments([p["time_s"] for p in inside], clip["start_s"], clip["end_s"], spec.num_frames)
+    ]
+    proxy = (chosen[0]["width"], chosen[0]["height"])
+    return Job(
+        clip_id=clip["clip_id"],
+        jpegs=tuple(p["jpeg"] for p in chosen),
+        frame_indices=tuple(p["frame_index"] for p in chosen),
+        times_s=tuple(round(p["time_s"] - clip["start_s"], 6) for p in chosen),
+        box=crop_box(clip["crop"], shown, proxy) if shown else None,
+        size=size_for(*_seen_size(clip["crop"], shown, proxy), spec),
+    )
+
+
+def _seen_size(crop: Sequence[int] | None, shown: tuple[int, int] | None, proxy: tuple[int, int]) -> tuple[int, int]:
+    box = crop_box(crop, shown, proxy) if shown else None
+    if box is None:
+        return proxy
+    return max(1, round(box[2] - box[0])), max(1, round(box[3] - box[1]))
+
+
+def chunked(jobs: Sequence[Job], size: int) -> list[tuple[Job, ...]]:
+    """Chunks of at most `size` clips of one shape, the same for any number of workers."""
+    ordered = sorted(jobs, key=lambda j: (j.size, j.clip_id))
+    groups = [tuple(group) for _, group in itertools.groupby(ordered, key=lambda j: j.size)]
+    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+
+
+def _metrics(rows: Sequence[Caption], context: Context, knows: str) -> dict[str, Any]:
+    ok = [r for r in rows if r.status == CaptionStatus.OK]
+    metrics: dict[str, Any] = {f"captions_{s.value}": 0 for s in CaptionStatus}
+    metrics |= Counter(f"captions_{r.status}" for r in rows)
+    metrics |= {
+        "clips": len(rows),
+        "mean_tokens": round(sum(r.num_tokens for r in ok) / len(ok), 2) if ok else 0.0,
+        "retried": sum(r.attempts > 1 for r in rows),
+        "knows": knows,
+    }
+    if knows == "synthetic" and context.batch is not None and context.batch.kind == batches.FOOTAGE:
+        metrics["note"] = "the captioner was trained on synthetic clips only: of this footage it guesses in their words"
+    return metrics
+
+
+def _cells(rows: Sequence[Caption], jobs: Sequence[Job]) -> list[tuple[bytes, str]]:
+    """Up to eight clips spread evenly over the batch, each by its middle frame."""
+    frames = {j.clip_id: j.jpegs[len(j.jpegs) // 2] for j in jobs}
+    shown = [r for r in rows if r.status == CaptionStatus.OK and r.clip_id in frames]
+    picked = [shown[i * len(shown) // min(len(shown), _SHEET_CELLS)] for i in range(min(len(shown), _SHEET_CELLS))]
+    return [(frames[r.clip_id], r.short) for r in picked]
+
+
+CAPTIONER_MODEL = Stage(
+    name="captioner_model",
+    version=1,
+    reads=(PAIRS,),
+    writes=(CAPTIONER_CHECKPOINT,),
+    run=train_captioner,
+    settings=lambda config: config.train,
+    doc="Trains the captioner on (clip, captions) pairs.",
+)
+CAPTIONS_STAGE = Stage(
+    name="captions",
+    version=1,
+    reads=(SELECTIONS, CLIPS, FRAMES, VIDEOS),
+    writes=(CAPTIONS,),
+    run=caption_clips,
+    settings=lambda config: config.captioning(),
+    optional=(CAPTIONER_CHECKPOINT,),
+    doc="Writes a short and a dense caption for every clip that was kept.",
+)
+STAGES: tuple[Stage, ...] = (CAPTIONER_MODEL, CAPTIONS_STAGE)

@@ -1,0 +1,73 @@
+"""How large our captioner is and how it learns.  No torch here, so that reading a config costs nothing."""
+
+import dataclasses
+
+from captioner.frames import FrameSpec
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Size of the captioner."""
+
+    width: int = 96
+    """Width of tower and LM; a multiple of 2 * heads."""
+    stem: tuple[int, ...] = (24, 64)
+    """Channels of the first two stem layers, multiples of 8 (the groups of GroupNorm)."""
+    free_slots: int = 7
+    """Slots without a head, for what no closed field says."""
+    layers: int = 3
+    """Llama layers."""
+    heads: int = 4
+    """Attention heads of tower and LM."""
+    vocabulary: int = 512
+    """Largest BPE vocabulary, at least 260 (256 bytes and 4 control tokens)."""
+    max_text_tokens: int = 160
+    """Longest caption in training, tokens; pairs with a longer one are left out and counted."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.width % (2 * self.heads):
+            raise ValueError(f"width must be a multiple of 2 * heads, got {self.width} and {self.heads} heads")
+        if len(self.stem) != 2 or min(self.stem) < 1 or any(c % 8 for c in self.stem):
+            raise ValueError(f"stem is two multiples of 8, got {self.stem}")
+        if min(self.layers, self.max_text_tokens) < 1 or self.free_slots < 0:
+            raise ValueError("layers and max_text_tokens are at least 1, free_slots at least 0")
+        if self.vocabulary < 260:
+            raise ValueError(f"vocabulary must be at least 260, got {self.vocabulary}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How our captioner is trained; defaults from the trials in facts/captioner.md 6.4."""
+
+    seed: int = 0
+    """Seed of the weights and of every draw."""
+    steps: int = 600
+    """Optimiser steps."""
+    batch_size: int = 32
+    """Clips per step, all of one shape."""
+    learning_rate: float = 1e-3
+    """Peak of AdamW's (0.9, 0.98) rate, reached after the warmup; then a cosine to 0."""
+    warmup_steps: int = 50
+    """Steps of linear warmup."""
+    weight_decay: float = 0.05
+    """AdamW's."""
+    max_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    short_share: float = 0.3
+    """Share of short captions in a batch, [0, 1]; the others are dense."""
+    threads: int = 2
+    """Threads of torch; another number may change the last bits of the weights."""
+    snapshot_s: float = 20.0
+    """Seconds between two snapshots to resume from; does not change the weights."""
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    frames: FrameSpec = dataclasses.field(default_factory=FrameSpec)
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size, self.threads) < 1 or self.warmup_steps < 0 or self.snapshot_s < 0:
+            raise ValueError("steps, batch_size and threads are at least 1, warmup_steps and snapshot_s at least 0")
+        if self.learning_rate <= 0 or self.max_norm <= 0 or self.weight_decay < 0:
+            raise ValueError("learning_rate and max_norm are positive, weight_decay at least 0")
+        if not 0 <= self.short_share <= 1:
+            raise ValueError(f"short_share must be in [0, 1], got {self.short_share}")
+        if self.frames.area == 0 or self.frames.multiple % 8 or self.frames.num_frames % 4:
+            raise ValueError("the stem needs an area, sides that are multiples of 8, and frames in fours")
