@@ -24,9 +24,9 @@ Row = TypeVar("Row")
 
 _SCALARS: dict[type, pa.DataType] = {
     str: pa.string(),
+    bool: pa.bool_(),  # before int, because a bool is one
     int: pa.int64(),
     float: pa.float64(),
-    bool: pa.bool_(),
     bytes: pa.binary(),
 }
 _REQUIRED: Any = dataclasses.MISSING
