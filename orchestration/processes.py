@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 _GRACE_S = 8.0
 
@@ -34,6 +34,19 @@ def _stat(pid: int) -> tuple[int, str, str] | None:
     out = subprocess.run(["ps", "-o", "ppid=,state=,lstart=", "-p", str(pid)], capture_output=True, text=True)
     words = out.stdout.split(maxsplit=2)
     return (int(words[0]), words[2].strip(), words[1][0]) if len(words) == 3 else None
+
+
+_CHILDREN: list[subprocess.Popen[bytes]] = []  # kept, because Popen warns when it is forgotten while it runs
+
+
+def spawn(command: Sequence[str], log: str | os.PathLike[str], env: Mapping[str, str], cwd: str = "/") -> Process:
+    """Start a process in a session of its own, that outlives us and writes to a log."""
+    with open(log, "w") as f:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=dict(env), start_new_session=True, cwd=cwd
+        )
+    _CHILDREN.append(child)
+    return find(child.pid) or Process(child.pid, "")
 
 
 def find(pid: int) -> Process | None:
@@ -98,9 +111,8 @@ def _send(process: Process, number: int) -> None:
 
 
 def _reap(processes: Iterable[Process]) -> None:
-    """Take the exit status of those that are our own children; the others have parents of their own."""
-    for process in processes:
-        try:
-            os.waitpid(process.pid, os.WNOHANG)
-        except ChildProcessError:
-            continue
+    """Take the exit status of those that are our own children, lest they stay as zombies."""
+    ours = {p.pid for p in processes}
+    for child in _CHILDREN:
+        if child.pid in ours:
+            child.poll()

@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -39,6 +38,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TQDM": "0",
 }
+_GRACE_S = 3.0  # it would drain its node for 30 s; nothing in it outlives a job
 
 
 class ServiceError(WorldError):
@@ -173,11 +173,7 @@ def _spawn(folder: Path, token_path: str, num_cpus: int, usual: bool, env: Mappi
     command.append("--disable-usage-stats")
     environment = {**os.environ, **_QUIET, **env, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token_path}
     environment.pop("RAY_ADDRESS", None)
-    with open(log, "w") as f:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=environment, start_new_session=True, cwd="/"
-        )
-    process = processes.find(child.pid) or Process(child.pid, "")
+    process = processes.spawn(command, log, environment)
     return RayHead(process, f"http://{HOST}:{dashboard}", f"{_NODE}:{gcs}", token_path, temp, str(log))
 
 
@@ -197,6 +193,6 @@ def _wait(head: RayHead, say: Callable[[str], None]) -> None:
 
 def end(head: RayHead) -> None:
     """End the head and what it started; leaves nothing, its temporary folder included."""
-    processes.end([head.process, *head.family])
+    processes.end([head.process, *head.family], _GRACE_S)
     if Path(head.temp).name.startswith("dailies-ray-"):
         shutil.rmtree(head.temp, ignore_errors=True)

@@ -14,7 +14,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -168,11 +167,7 @@ def ui(root: str | os.PathLike[str], *, port: int = 3000, say: Say = print) -> U
         module = ["-m", "orchestration.definitions", "--working-directory", str(Path(__file__).parents[1])]
         command = [sys.executable, "-m", "dagster", "dev", "-h", HOST, "-p", str(free), *module]
         environment = {**os.environ, **dagster_env(root)}
-        with open(log, "w") as f:
-            child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=environment, start_new_session=True
-            )
-        running = Ui(processes.find(child.pid) or Process(child.pid, ""), f"http://{HOST}:{free}", str(log))
+        running = Ui(processes.spawn(command, log, environment), f"http://{HOST}:{free}", str(log))
         _write(root, Services(now.ray, running, now.by))
         _wait_for_ui(running, say)
         return running

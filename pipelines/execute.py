@@ -160,26 +160,32 @@ class Ray:
         if not items:
             return
         ray = self._init()
-        actor = ray.remote(num_cpus=1, max_restarts=1, max_task_retries=1)(_Loaded)
-        pool = [actor.remote(load) for _ in range(min(self.workers, len(items)))]
+        actor = ray.remote(num_cpus=1)(_Loaded)
         waiting: dict[Any, tuple[int, Any]] = {}
-        queue = iter(enumerate(items))
-        idle = list(pool)
-        while True:
-            while idle:
-                work = _take(queue, 1)
-                if not work:
-                    break
-                index, item = work[0]
-                worker = idle.pop()
-                waiting[worker.run.remote(item)] = (index, worker)
-            if not waiting:
-                break
+        queue = list(range(len(items)))[::-1]
+        idle = [actor.remote(load) for _ in range(min(self.workers, len(items)))]
+        tried: set[int] = set()
+        while queue or waiting:
+            while idle and queue:
+                index, worker = queue.pop(), idle.pop()
+                waiting[worker.run.remote(items[index])] = (index, worker)
             ready, _ = ray.wait(list(waiting), num_returns=1)
             index, worker = waiting.pop(ready[0])
-            idle.append(worker)
-            yield self._collect(ray, ready[0], index)
-        for worker in pool:
+            try:
+                result, cpu_s = ray.get(ready[0])
+            except ray.exceptions.RayTaskError as e:  # items are guarded: this is `load`, and the same everywhere
+                raise (e.cause if isinstance(e.cause, Exception) else e) from None
+            except ray.exceptions.RayError as e:  # the worker died; the next item must not find a dead one
+                idle.append(actor.remote(load))
+                if index not in tried:
+                    tried.add(index)
+                    queue.append(index)
+                    continue
+                result, cpu_s = _lost(e), 0.0
+            else:
+                idle.append(worker)
+            yield index, result, cpu_s
+        for worker in idle:
             ray.kill(worker)
 
     @staticmethod
@@ -187,17 +193,25 @@ class Ray:
         try:
             result, cpu_s = ray.get(ref)
         except ray.exceptions.RayError as e:
-            return index, Failure(type(e).__name__, str(e).strip().splitlines()[0][:2000]), 0.0
+            return index, _lost(e), 0.0
         return index, result, cpu_s
+
+
+def _lost(error: Exception) -> Failure:
+    """An item whose worker died twice."""
+    return Failure(type(error).__name__, str(error).strip().splitlines()[0][:2000])
 
 
 class _Loaded:
     """A Ray actor that holds one loaded model."""
 
     def __init__(self, load: Callable[[], Callable[[Any], Any]]) -> None:
-        self._fn = load()
+        self._load = load
+        self._fn: Callable[[Any], Any] | None = None
 
     def run(self, item: Any) -> tuple[Any, float]:
+        if self._fn is None:  # here, not above: an actor that fails to start hides why
+            self._fn = self._load()
         return _guarded(self._fn, item)
 
 
