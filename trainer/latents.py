@@ -153,6 +153,7 @@ def _none(clip_id: str, status: str, reason: str) -> Latent:
         pixel_frames=0,
         pixel_height=0,
         pixel_width=0,
+        scale=1.0,
         trimmed_height=0,
         trimmed_width=0,
         seconds_per_frame=0.0,

@@ -2,8 +2,7 @@
 
 Absolute plus squared error, and a little KL: the latent must hold the picture first (no adversary, no
 perceptual net: neither is needed for a diffusion model to learn, and both would have to be downloaded).
-The posterior starts nearly certain (log variance -6), because at this scale unit noise drowns the picture for
-the first hundreds of steps.  Images are one-frame videos: steps take turns at clip lengths.  What a step sees
+Images are one-frame videos: steps take turns at clip lengths.  What a step sees
 follows from (seed, step), so a killed run goes on where its snapshot was and ends with the same bytes.
 
 Cost: set by `steps`; the demo's is about two CPU minutes.
@@ -21,9 +20,8 @@ from trainer import randomness
 from trainer.autoencoder.config import AutoencoderConfig
 from trainer.autoencoder.model import build, decode, encode, psnr, to_tensor
 from trainer.autoencoder.pictures import first_frames
+from trainer.autoencoder.start import near_linear
 from trainer.checkpoint import Snapshots, optimizer_tensors, restore_optimizer
-
-_CERTAIN = -6.0  # log variance at the start
 
 
 def train(config: AutoencoderConfig, clips: Mapping[str, np.ndarray], snapshots: Snapshots) -> tuple[Any, float]:
@@ -36,10 +34,8 @@ def train(config: AutoencoderConfig, clips: Mapping[str, np.ndarray], snapshots:
         raise ValueError("nothing to train the autoencoder on: no clip file could be read")
     torch.manual_seed(randomness.torch_seed(config.seed, "autoencoder"))
     model = build(config)
-    with torch.no_grad():
-        model.quant_conv.weight[config.z_dim :] = 0
-        model.quant_conv.bias[config.z_dim :] = _CERTAIN
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    near_linear(model, config.z_dim)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     start, tensors = snapshots.latest()
     if tensors:
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})

@@ -10,13 +10,9 @@ TASKS: dict[str, Task] = {t.name: t for t in (text_to_video.TASK, image_to_video
 
 
 def draw(weights: dict[str, float], grid: TokenGrid, generator: np.random.Generator) -> Task:
-    """Draw a task by weight among those that fit the grid.
-
-    Raises:
-        ValueError: If none with a weight fits.
-    """
+    """Draw a task by weight among those that fit the grid; where none does (a still image), nothing is given."""
     usable = [TASKS[name] for name, weight in weights.items() if weight > 0 and TASKS[name].fits(grid)]
     if not usable:
-        raise ValueError(f"no task with a weight fits a sample of {grid}")
+        return text_to_video.TASK
     shares = np.cumsum([weights[t.name] for t in usable])
     return usable[int(np.searchsorted(shares, generator.random() * shares[-1], side="right"))]

@@ -1,0 +1,145 @@
+"""The autoencoder: causal, normalised, repeatable, and what it does to pictures on the way."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.errors import ModelError
+from tests.trainer.small_world import pictures
+from trainer.autoencoder.config import AutoencoderConfig
+from trainer.autoencoder.model import build, compression, decode, encode, load, psnr, to_pictures, to_tensor
+from trainer.autoencoder.pictures import Unfit, prepare, resize
+from trainer.autoencoder.start import near_linear
+from trainer.autoencoder.train import rate, train
+from trainer.checkpoint import Snapshots
+from trainer.determinism import deterministic
+from trainer.recipes import RECIPES, tiny
+from trainer.shapes import Compression, ShapeConfig
+
+CONFIG = tiny().autoencoder
+
+
+def clips() -> dict[str, np.ndarray]:
+    return {f"c{i}": np.ascontiguousarray(pictures(i)[:5, :32, :32]) for i in range(4)}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with deterministic(1):
+        return train(CONFIG, clips(), Snapshots(tmp_path_factory.mktemp("run"), 1e9))[0]
+
+
+@pytest.mark.parametrize("recipe", ["demo", "tiny"])
+def test_the_first_latent_depends_on_the_first_frame_alone(recipe: str) -> None:
+    config = RECIPES[recipe]().autoencoder
+    torch.manual_seed(0)
+    model = build(config)
+    near_linear(model, config.z_dim)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.02 * torch.randn_like(p))  # no symmetry of the start may be what hides a leak
+    video = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), dtype=np.uint8)
+    other = video.copy()
+    other[1:] = 255 - other[1:]
+    a, b, image = encode(model, video), encode(model, other), encode(model, video[:1])
+    assert torch.equal(a[:, 0], b[:, 0])
+    assert torch.equal(a[:, 0], image[:, 0])
+    assert not torch.allclose(a[:, 1], b[:, 1])
+    later = video.copy()
+    later[5:] = 0
+    assert torch.equal(encode(model, later)[:, :2], a[:, :2])
+    assert a.shape == (config.z_dim, 3, 32 // config.space, 48 // config.space)
+    assert decode(model, a[None])[0].shape == video.shape
+
+
+def test_an_untrained_start_shows_a_still_video_as_it_shows_its_picture() -> None:
+    config = dataclasses.replace(CONFIG, is_residual=False)
+    torch.manual_seed(0)
+    model = build(config)
+    near_linear(model, config.z_dim)
+    still = np.repeat(pictures(0)[:1, :32, :32], 9, axis=0)
+    back = decode(model, encode(model, still)[None])[0]
+    assert max(int(np.abs(back[0].astype(int) - f).max()) for f in back) <= 1
+
+
+def test_latents_of_the_training_clips_are_normalised(trained: Any) -> None:
+    flat = torch.cat([encode(trained, c).flatten(1) for c in clips().values()], dim=1)
+    assert torch.allclose(flat.mean(1), torch.zeros(CONFIG.z_dim), atol=1e-4)
+    assert torch.allclose(flat.std(1), torch.ones(CONFIG.z_dim), atol=1e-3)
+
+
+def test_the_statistics_travel_with_the_checkpoint(trained: Any, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path, safe_serialization=True)
+    again = load(str(tmp_path))
+    clip = clips()["c1"]
+    assert torch.equal(encode(trained, clip), encode(again, clip))
+    assert compression(again, 2) == CONFIG.compression(2)
+    with pytest.raises(ModelError, match="does not load as AutoencoderKLWan"):
+        load(str(tmp_path / "nothing"))
+
+
+class Killed(Snapshots):
+    """Dies after the second snapshot."""
+
+    def save(self, step: int, tensors: Any) -> None:
+        super().save(step, tensors)
+        if step == 2:
+            raise KeyboardInterrupt
+
+
+def test_training_that_is_killed_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    with deterministic(1):
+        whole, _ = train(CONFIG, clips(), Snapshots(tmp_path / "whole", 1e9))
+        with pytest.raises(KeyboardInterrupt):
+            train(CONFIG, clips(), Killed(tmp_path / "part", 0.0))
+        assert Snapshots(tmp_path / "part", 0.0).latest()[0] == 2
+        resumed, _ = train(CONFIG, clips(), Snapshots(tmp_path / "part", 0.0))
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
+    assert whole.config.latents_std == resumed.config.latents_std
+
+
+def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no clip file could be read"):
+        train(CONFIG, {}, Snapshots(tmp_path, 1e9))
+
+
+def test_pictures_survive_the_way_in_and_out() -> None:
+    video = np.random.default_rng(1).integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
+    assert np.array_equal(to_pictures(to_tensor(video)), video)
+    assert to_tensor(video).shape == (3, 5, 6, 7)
+    assert psnr(video, video) > 100
+    assert psnr(np.zeros((2, 2), np.uint8), np.full((2, 2), 255, np.uint8)) == pytest.approx(0.0)
+
+
+def test_trimming_is_even_and_scaling_keeps_the_aspect_ratio() -> None:
+    plan = prepare(20, 8.0, 64, 44, ShapeConfig(max_area=None, train_fps=None), Compression())
+    assert (plan.fit.width, plan.fit.height, plan.fit.trimmed_height) == (64, 32, 12)
+    video = np.zeros((2, 44, 64, 3), np.uint8)
+    video[:, 6:38] = 200
+    assert (resize(video, plan.fit) == 200).all()
+    with pytest.raises(ValueError, match="64x40"):
+        resize(video[:, :40], plan.fit)
+    with pytest.raises(Unfit, match="do not fit"):
+        prepare(20, 8.0, 640, 10, ShapeConfig(), Compression())
+    with pytest.raises(Unfit, match="needs frames"):
+        prepare(0, 8.0, 64, 64, ShapeConfig(), Compression())
+
+
+def test_the_learning_rate_warms_up_and_comes_down() -> None:
+    config = AutoencoderConfig(steps=100, warmup_steps=10)
+    rates = [rate(s, config) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9]
+    assert rates[-1] < 0.03
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"dim_mult": (1, 2)}, {"frames": (4,)}, {"held_out": 0.9}, {"pixel_patch": 3}, {"steps": -1}]
+)
+def test_a_wrong_config_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must|needs|needed"):
+        AutoencoderConfig(**wrong)

@@ -1,0 +1,156 @@
+"""The trainer's stages from clip files to samples, on the tiny recipe."""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.execute import run_stage
+from pipelines.video.read import read_frames
+from schemas.checkpoints import AUTOENCODER_CHECKPOINT, DIT_CHECKPOINT
+from schemas.errors import ConfigError, ModelError
+from schemas.latents import LATENTS
+from schemas.ledger import LEDGER
+from schemas.samples import SAMPLES
+from schemas.settings import recipe
+from schemas.store import Store
+from tests.trainer.small_world import make_root, pictures
+from trainer import dit_stage
+from trainer.autoencoder.stage import loaded as loaded_autoencoder
+from trainer.recipes import RECIPES, tiny
+from trainer.sample_stage import sample_one
+from trainer.stages import STAGES
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Any]]:
+    store = make_root(tmp_path_factory.mktemp("root"))
+    return store, {s.name: run_stage(s, store, tiny()) for s in STAGES}
+
+
+def rows(store: Store, table: Any) -> list[dict[str, Any]]:
+    return store.read(table).to_pylist()
+
+
+def test_every_manifest_row_has_a_latent_row_and_a_missing_file_says_so(root: tuple[Store, Any]) -> None:
+    latents = {r["clip_id"]: r for r in rows(root[0], LATENTS)}
+    assert len(latents) == 7
+    assert {c: r["status"] for c, r in latents.items() if r["status"] != "ok"} == {"clip5": "skipped"}
+    assert latents["clip5"]["reason"] == "clip file blobs/clips/clip5.mp4 is missing"
+    assert latents["clip6"]["latent_frames"] == 1
+    assert all(r["tokens"] <= tiny().shape.max_tokens for r in latents.values())
+    assert all(r["pixel_height"] + r["trimmed_height"] == round(r["scale"] * h) for r, h in [(latents["clip0"], 48)])
+
+
+def test_the_ledger_holds_every_sample_of_every_step_and_every_row_that_was_trained(root: tuple[Store, Any]) -> None:
+    ledger = rows(root[0], LEDGER)
+    trained = {r["clip_id"] for r in rows(root[0], LATENTS) if r["status"] == "ok"}
+    assert {r["clip_id"] for r in ledger} == trained
+    assert {r["step"] for r in ledger} == set(range(tiny().dit.optimizer.steps))
+    for step in range(tiny().dit.optimizer.steps):
+        mine = [r for r in ledger if r["step"] == step]
+        assert [r["position"] for r in sorted(mine, key=lambda r: r["position"])] == list(range(len(mine)))
+        assert sum(r["tokens"] for r in mine) <= tiny().dit.plan.budget
+    assert all(0 <= r["t"] <= 1 and np.isfinite(r["loss"]) and r["manifest"] == "manifest0" for r in ledger)
+
+
+def test_checkpoints_say_what_they_were_trained_on(root: tuple[Store, Any]) -> None:
+    store, results = root
+    (dit,) = rows(store, DIT_CHECKPOINT)
+    (autoencoder,) = rows(store, AUTOENCODER_CHECKPOINT)
+    assert (dit["trained_on"], dit["knows"], dit["steps"]) == ("manifest0", "synthetic", 6)
+    assert autoencoder["knows"] == "synthetic"
+    assert store.exists(dit["path"], "tokenizer.json")
+    card = json.loads(store.read_bytes(dit["path"], "card.json"))
+    assert card["manifest"] == "manifest0"
+    assert card["rows"] == 6
+    assert results["dit"].metrics["rows_left_out"] == 1
+    assert len(store.read_bytes(dit["path"], "metrics.jsonl").splitlines()) == 6
+
+
+def test_a_prompt_that_cannot_be_made_is_a_row_with_the_reason(root: tuple[Store, Any]) -> None:
+    store, _ = root
+    samples = {r["prompt_id"]: r for r in rows(store, SAMPLES)}
+    assert samples["p4"]["status"] == "failed"
+    assert "width must be a multiple of" in samples["p4"]["reason"]
+    for name, size in [("p0", (32, 32)), ("p1", (32, 48)), ("p2", (48, 32))]:
+        frames, _ = read_frames(store.fetch(samples[name]["path"]))
+        assert frames.shape == (5, *size, 3)
+
+
+def test_the_contact_sheet_is_a_small_jpeg(root: tuple[Store, Any]) -> None:
+    jpeg = root[0].read_bytes(root[1]["samples"].pictures["contact_sheet"])
+    assert len(jpeg) <= 120_000
+    assert Image.open(io.BytesIO(jpeg)).format == "JPEG"
+
+
+def test_a_second_run_computes_nothing(root: tuple[Store, Any]) -> None:
+    assert not any(run_stage(s, root[0], tiny()).computed for s in STAGES)
+
+
+def test_the_same_input_gives_the_same_rows_in_another_root(root: tuple[Store, Any], tmp_path: Path) -> None:
+    store, _ = root
+    other = make_root(tmp_path)
+    for stage in STAGES:
+        run_stage(stage, other, tiny())
+        for table in stage.writes:
+            assert other.committed(table).content == store.committed(table).content, table.name  # type: ignore[union-attr]
+
+
+def test_one_sample_on_demand_and_a_size_that_does_not_divide(root: tuple[Store, Any]) -> None:
+    store, _ = root
+    config = tiny().sampling
+    path = sample_one(store, config, prompt="a square", width=48, height=32, num_frames=7, seed=3)
+    assert read_frames(store.fetch(path))[0].shape == (5, 32, 48, 3)
+    assert path == sample_one(store, config, prompt="a square", width=48, height=32, num_frames=7, seed=3)
+    image = pictures(0)[0, :32, :48]
+    assert path != sample_one(store, config, prompt="a square", width=48, height=32, num_frames=7, seed=3, image=image)
+    with pytest.raises(ConfigError, match="multiple of 16 pixels, got 50x32; try 48x32"):
+        sample_one(store, config, prompt="a square", width=50, height=32)
+
+
+def test_a_damaged_checkpoint_is_named(root: tuple[Store, Any], tmp_path: Path) -> None:
+    store, _ = root
+    (row,) = rows(store, DIT_CHECKPOINT)
+    (autoencoder,) = rows(store, AUTOENCODER_CHECKPOINT)
+    broken = Store(tmp_path).create()
+    for source, name in ((row, dit_stage.WEIGHTS), (autoencoder, "diffusion_pytorch_model.safetensors")):
+        for file in ("config.json", name):
+            data = store.read_bytes(source["path"], file)
+            broken.write_bytes(data[:-1] if file == name else data, source["path"], file)
+    with pytest.raises(ModelError, match="is not what its digest says"):
+        dit_stage.loaded(broken, row)
+    with pytest.raises(ModelError, match="is not what its digest says"):
+        loaded_autoencoder(broken, autoencoder)
+    with pytest.raises(ModelError, match="does not read"):
+        dit_stage.loaded(broken, {**row, "path": "checkpoints"})
+
+
+def test_nothing_to_train_on_is_refused_with_the_reasons(root: tuple[Store, Any]) -> None:
+    store, _ = root
+    config = dataclasses.replace(tiny(), shape=dataclasses.replace(tiny().shape, min_side=2000))
+    latents = next(s for s in STAGES if s.name == "latents")
+    dit = next(s for s in STAGES if s.name == "dit")
+    result = run_stage(latents, store, config)
+    assert result.metrics["rows_ok"] == 0
+    assert "do not fit" in rows(store, LATENTS)[0]["reason"]
+    try:
+        with pytest.raises(ModelError, match=r"nothing to train on: .*'latent skipped': 7"):
+            run_stage(dit, store, config)
+    finally:
+        run_stage(latents, store, tiny())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_builds_and_takes_settings(name: str) -> None:
+    config = recipe(name, RECIPES, ["dit.optimizer.steps=3", "autoencoder.dim_mult=1,2,2", "shape.train_fps=none"])
+    assert config.dit.optimizer.steps == 3
+    assert config.autoencoder.dim_mult == (1, 2, 2)
+    assert config.shape.train_fps is None
+    with pytest.raises(ConfigError, match="unknown task `dance`"):
+        recipe(name, RECIPES, ["dit.draw.tasks=dance:1"])

@@ -1,0 +1,136 @@
+"""A run that is killed and started again ends with the bytes of one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipelines.execute import run_stage
+from schemas.checkpoints import DIT_CHECKPOINT
+from schemas.ledger import LEDGER
+from schemas.settings import override
+from schemas.store import Store
+from tests.trainer.small_world import make_root
+from trainer.checkpoint import Snapshots
+from trainer.config import DitSettings
+from trainer.determinism import deterministic
+from trainer.dit_stage import build, trainable
+from trainer.recipes import tiny
+from trainer.stages import STAGES
+from trainer.train import Diary, Trainer, fit
+
+BY_NAME = {s.name: s for s in STAGES}
+SETTINGS = ["dit.optimizer.steps=12", "dit.optimizer.snapshot_every_s=0", "dit.plan.packs_per_step=2"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    made = make_root(tmp_path_factory.mktemp("root"))
+    for name in ("autoencoder", "latents"):
+        run_stage(BY_NAME[name], made, tiny())
+    return made
+
+
+def trainer(store: Store) -> Trainer:
+    from schemas.latents import LATENTS
+    from schemas.manifest import MANIFEST
+
+    config = override(tiny(), SETTINGS)
+    rows, _ = trainable(store.read(MANIFEST).to_pylist(), store.read(LATENTS).to_pylist())
+    return build(store, rows, DitSettings(dit=config.dit, shape=config.shape), "manifest0")
+
+
+def train(store: Store, folder: Path, stop_at: int | None = None) -> tuple[Trainer, pa.Table]:
+    made = trainer(store)
+    with deterministic(1):
+        return made, fit(made, Snapshots(folder, every_s=0.0 if stop_at is None or stop_at % 2 else 1e9), stop_at)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("stop", [1, 5, 6, 11])
+def test_a_stopped_run_resumes_to_the_same_bytes_and_the_same_ledger(store: Store, tmp_path: Path, stop: int) -> None:
+    whole, ledger = train(store, tmp_path / "whole")
+    train(store, tmp_path / "part", stop_at=stop)  # odd stops leave a snapshot, even ones lose everything
+    resumed, again = train(store, tmp_path / "part")
+    assert same(whole.tensors(), resumed.tensors())
+    assert again.equals(ledger)
+    assert Diary(tmp_path / "part", 12).metrics() == Diary(tmp_path / "whole", 12).metrics()
+
+
+def test_a_snapshot_cut_short_is_passed_over(tmp_path: Path) -> None:
+    snapshots = Snapshots(tmp_path, every_s=0)
+    snapshots.save(3, {"x": torch.ones(4)})
+    (tmp_path / "snapshot-000000009.safetensors").write_bytes(b"half")
+    step, tensors = snapshots.latest()
+    assert step == 3
+    assert torch.equal(tensors["x"], torch.ones(4))
+
+
+def test_the_average_follows_the_weights(store: Store, tmp_path: Path) -> None:
+    made, _ = train(store, tmp_path)
+    weights = made.model.state_dict()
+    assert any(not torch.equal(v, weights[k]) for k, v in made.average.items())
+    gap = max(float((v - weights[k]).abs().max()) for k, v in made.average.items())
+    assert gap < 0.1
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_samples_whatever_the_packs(store: Store) -> None:
+    """The estimand: sum of per-sample means over the number of samples in the whole step."""
+    made = trainer(store)
+    rows, metrics = made.train_step()
+    assert {r.pack for r in rows} == {0, 1}
+    assert metrics["loss"] == pytest.approx(sum(r.loss for r in rows) / len(rows), rel=1e-12)
+
+
+CHILD = """
+import sys
+from pipelines.execute import run_stage
+from schemas.settings import override
+from schemas.store import Store
+from trainer.recipes import tiny
+from trainer.stages import DIT
+run_stage(DIT, Store(sys.argv[1]), override(tiny(), sys.argv[2].split()))
+"""
+
+
+def test_kill_9_and_rerun_gives_byte_identical_weights(store: Store, tmp_path: Path) -> None:
+    settings = "dit.optimizer.steps=40 dit.optimizer.snapshot_every_s=0"
+    config = override(tiny(), settings.split())
+    run_stage(BY_NAME["dit"], store, config)
+    calm = _weights(store)
+    ledger = store.committed(LEDGER).content  # type: ignore[union-attr]
+    other = make_root(tmp_path)
+    for name in ("autoencoder", "latents"):
+        run_stage(BY_NAME[name], other, tiny())
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path), settings], cwd=Path(__file__).parents[2])
+    work = tmp_path / "work" / "dit"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("*/snapshot-0000000[3-9]*")) and time.monotonic() < deadline:
+        assert child.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert list(work.glob("*/snapshot-*"))
+    assert other.committed(DIT_CHECKPOINT) is None
+    run_stage(BY_NAME["dit"], other, config)
+    assert _weights(other) == calm
+    assert other.committed(LEDGER).content == ledger  # type: ignore[union-attr]
+    assert not list(work.glob("*"))
+
+
+def _weights(store: Store) -> tuple[bytes, bytes]:
+    (row,) = store.read(DIT_CHECKPOINT).to_pylist()
+    files: Any = [store.read_bytes(row["path"], f) for f in ("model.safetensors", "last.safetensors")]
+    assert load_file(store.at(row["path"], "model.safetensors"))
+    return files[0], files[1]
