@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 _ON_SCREEN_S = 1e-6  # a frame that starts this little after the centre of a bin counts as on screen: float noise
 
@@ -118,6 +118,8 @@ def pixels(
             continue
         try:
             picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
+        except UnidentifiedImageError as e:  # its own text holds a memory address, and this one ends up in a row
+            raise ValueError("a frame does not decode: it is no picture") from e
         except (OSError, SyntaxError, ValueError) as e:
             raise ValueError(f"a frame does not decode: {e}") from e
         left, top, right, bottom = box or (0.0, 0.0, float(picture.width), float(picture.height))

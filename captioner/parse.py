@@ -64,7 +64,7 @@ def read(text: str, finish_reason: str, *, require_fields: bool) -> Parsed:
 
 def repetition(text: str) -> str:
     """Why a text counts as a loop; empty if it does not."""
-    words = text.lower().split()
+    words = re.findall(r"\w+", text.lower())
     runs = Counter(tuple(words[i : i + RUN_WORDS]) for i in range(len(words) - RUN_WORDS + 1))
     if runs:
         run, times = max(runs.items(), key=lambda item: item[1])

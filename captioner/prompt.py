@@ -29,8 +29,8 @@ PROMPTS: dict[str, dict[str, str]] = {
         ),
         "dense": (
             "Describe this clip so that it could be filmed again from your words: each subject with its colour, size "
-            "and place, what moves and where to, what happens in order, the setting and the light, any text on screen, and "
-            "how the camera moves or that it is still. Plain sentences, 60 to 120 words, most important first. Say "
+            "and place, what moves and where to, what happens in order, the setting and the light, any text on screen, "
+            "and how the camera moves or that it is still. Plain sentences, 60 to 120 words, most important first. Say "
             "only what can be seen; leave out what you are not sure of. Do not begin with `The video` or `The clip`."
         ),
     }

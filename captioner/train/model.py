@@ -117,11 +117,18 @@ class Captioner(nn.Module):
             max_new_tokens=max_tokens,
             do_sample=False,
             num_beams=num_beams,
-            no_repeat_ngram_size=no_repeat_ngram,
+            logits_processor=_no_repeats(no_repeat_ngram),
             pad_token_id=PAD_ID,
             eos_token_id=END_ID,
         )
         return [[int(i) for i in row] for row in written]
+
+
+def _no_repeats(run: int) -> Any:
+    """No run of so many *written* tokens twice; `generate`'s own setting warns that it cannot see the prefix."""
+    from transformers import LogitsProcessorList, NoRepeatNGramLogitsProcessor
+
+    return LogitsProcessorList([NoRepeatNGramLogitsProcessor(run)] if run else [])
 
 
 def describe(model: Captioner) -> dict[str, Any]:

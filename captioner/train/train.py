@@ -59,7 +59,7 @@ def train(
     """Train on the pairs of split `train`, measure on those of `held_out`.
 
     Args:
-        on_step: Told after every step how many are done, and now and then how it goes.
+        on_step: Told after every step how many are done, and how it went at the last look.
 
     Raises:
         ModelError: If there is nothing to learn from.
@@ -131,7 +131,7 @@ def _fit(
     if losses:
         on_step(len(losses), f"resumed at step {len(losses)}")
     net.train()
-    saved = time.monotonic()
+    note, saved = "", time.monotonic()
     for step in range(len(losses), config.steps):
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, config)
@@ -147,7 +147,9 @@ def _fit(
         if time.monotonic() - saved >= config.snapshot_s or step + 1 == config.steps:
             snapshots.save(_pack(net, optimiser, losses))
             saved = time.monotonic()
-        on_step(step + 1, _note(net, held, losses, parts) if (step + 1) % 50 == 0 else "")
+        if (step + 1) % 50 == 0:
+            note = _note(net, held, losses, parts)
+        on_step(step + 1, note)
     return losses
 
 

@@ -1,0 +1,39 @@
+"""Claims are counted as one would by hand."""
+
+import pytest
+
+from captioner.evaluate import Share, report, tally
+from schemas.captions import Fields, Subject
+
+
+def record(color: str, *more: str, camera: str = "static") -> Fields:
+    subjects = [Subject(shape="star", color=c, motion="still") for c in (color, *more)]
+    return Fields(subjects=subjects, events=[], camera=camera)
+
+
+def test_counts_by_hand() -> None:
+    counted = tally([(record("red"), record("red")), (record("blue"), record("red")), (None, record("red"))])
+    assert (counted.captions, counted.hallucinated) == (3, 1)
+    assert counted.precision() == Share(7, 8)
+    assert counted.recall() == Share(7, 12)
+    assert counted.recall("color") == Share(1, 3)
+
+
+def test_a_claim_that_is_said_twice_is_right_once() -> None:
+    counted = tally([(record("red", "red"), record("red", "blue"))])
+    assert counted.precision("color") == Share(1, 2)
+    assert counted.precision("count") == Share(1, 1)
+
+
+def test_wilson_interval_of_two_percent_of_200() -> None:
+    low, high = Share(4, 200).interval
+    assert (low, high) == pytest.approx((0.00781, 0.05028), abs=1e-4)
+    assert Share(0, 0).interval == (0.0, 1.0)
+
+
+def test_the_report_has_the_keys_that_the_command_promises() -> None:
+    found = report(tally([(record("red"), record("red")), (record("blue"), record("red", camera="zooming in"))]))
+    assert set(found) == {"fields", "claims", "hallucinated_caption_rate"}
+    assert set(found["fields"]["color"]) == {"accuracy", "low", "high", "n"}
+    assert found["hallucinated_caption_rate"]["rate"] == 0.5
+    assert found["fields"]["camera"]["accuracy"] == 0.5

@@ -1,0 +1,229 @@
+"""Training: what is learned from, draws that depend on the step alone, and killed runs that end in the same weights."""
+
+import dataclasses
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from captioner.recipes import tiny
+from captioner.stages import CAPTIONER_MODEL
+from captioner.train.checkpoint import load_checkpoint
+from captioner.train.config import ModelConfig, TrainConfig
+from captioner.train.data import by_shape, draw, example, named_fields, slot_values
+from captioner.train.model import Captioner
+from captioner.train.tokenizer import CONTROL, END_ID, SHORT_ID, decode, encode, train_tokenizer
+from captioner.train.tower import flow, positions
+from captioner.train.train import field_accuracy, rate_at, train
+from pipelines.execute import run_stage
+from schemas.captions import PAIRS, Fields, Subject
+from schemas.checkpoints import CAPTIONER_CHECKPOINT
+from schemas.errors import ModelError
+from schemas.store import Store
+from tests.captioner.worlds import pairs
+
+CONFIG = tiny().train
+
+
+class Memory:
+    """A snapshot in memory."""
+
+    def __init__(self, data: bytes | None = None) -> None:
+        self.data = data
+
+    def load(self) -> bytes | None:
+        return self.data
+
+    def save(self, data: bytes) -> None:
+        self.data = data
+
+
+def test_any_text_comes_back_from_the_tokenizer_and_control_words_stay_words() -> None:
+    tokenizer = train_tokenizer([p.dense for p in pairs()], 300)
+    for text in ("A red square is moving left.", "caf\u00e9 \u65e5\u672c <end> <short>", " two  spaces"):
+        ids = encode(tokenizer, text)
+        assert not set(ids) & set(range(len(CONTROL)))
+        assert decode(tokenizer, [*ids, END_ID, 7]) == (text, True)
+    assert decode(tokenizer, [*encode(tokenizer, "cut"), SHORT_ID]) == ("cut<short>", False)
+
+
+def test_field_values_come_from_the_pairs() -> None:
+    records = [p.fields for p in pairs()]
+    assert slot_values(records) == {
+        "color.0": ["blue", "green", "red"],
+        "motion.0": ["moving left", "moving right"],
+    }
+    two = Fields(subjects=[Subject(shape="a"), Subject(shape="b", color="red")], events=["x", "y"])
+    assert named_fields(two)["color.1"] == "red"
+    assert named_fields(two)["event.1"] == "y"
+
+
+def test_a_batch_has_one_shape_and_depends_on_seed_and_step_alone() -> None:
+    tokenizer = train_tokenizer([p.dense for p in pairs()], 300)
+    slots = slot_values([p.fields for p in pairs()])
+    ready = [example(p, CONFIG.frames, tokenizer, slots) for p in pairs()]
+    groups = by_shape(ready)
+    assert len(groups) == 2
+
+    def batch(seed: int, step: int) -> tuple[torch.Tensor, ...]:
+        return draw(ready, groups, seed=seed, step=step, batch=4, short_share=0.5)
+
+    again = [batch(3, step) for step in (5, 4)]
+    for a, b in zip(batch(3, 5), again[0]):
+        assert torch.equal(a, b)
+    assert {batch(3, s)[0].shape[2:4] for s in range(20)} == {e.frames.shape[1:3] for e in ready}
+    assert not all(torch.equal(a, b) for a, b in zip(batch(3, 5), batch(4, 5)) if a.shape == b.shape)
+
+
+@pytest.mark.parametrize(("axis", "shift"), [(0, 1), (0, -1), (1, 1), (1, -1)])
+def test_flow_measures_which_way_a_texture_moves(axis: int, shift: int) -> None:
+    rng = np.random.default_rng(0)
+    picture = torch.from_numpy(rng.normal(size=(1, 1, 12, 12)).astype(np.float32))
+    picture = torch.nn.functional.interpolate(picture, size=(64, 64), mode="bicubic").clamp(-1, 1)[0, 0]
+    frames = torch.stack([torch.roll(picture, shift * i, dims=1 - axis) for i in range(4)])
+    moved = flow(frames.expand(1, 3, 4, 64, 64))[0, :, :, 6:-6, 6:-6].mean(dim=(1, 2, 3))
+    assert moved[axis] * shift == pytest.approx(0.5, abs=0.12)  # one pixel is half a pixel at half size
+    assert abs(float(moved[1 - axis])) < 0.12
+
+
+def test_flat_and_still_pictures_do_not_move() -> None:
+    assert flow(torch.full((1, 3, 4, 16, 16), 0.3)).abs().max() == 0
+    noise = torch.randn(1, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.012
+    assert flow(noise).abs().mean() < 0.1
+
+
+def test_positions_tell_every_cell_of_any_grid_apart() -> None:
+    for grid in ((2, 5, 8), (1, 9, 4), (2, 6, 6)):
+        placed = positions(grid, 96)
+        assert placed.shape == (math.prod(grid), 96)
+        assert torch.cdist(placed, placed).fill_diagonal_(9).min() > 0.1
+
+
+def test_a_fresh_model_is_no_worse_than_guessing() -> None:
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer([p.dense for p in pairs()], 300)
+    slots = slot_values([p.fields for p in pairs()])
+    ready = [example(p, CONFIG.frames, tokenizer, slots) for p in pairs()]
+    net = Captioner(CONFIG.model, slots, len(tokenizer))
+    _, parts = net.loss(*draw(ready, by_shape(ready), seed=0, step=0, batch=4, short_share=0.0))
+    assert float(parts["caption"].detach()) < math.log(len(tokenizer)) + 1
+
+
+def test_the_cached_greedy_text_is_the_models_own_best_next_token() -> None:
+    torch.manual_seed(0)
+    net = Captioner(CONFIG.model, {"a": ["x", "y"]}, 300).eval()
+    frames = torch.randint(0, 255, (2, 4, 24, 24, 3), dtype=torch.uint8)
+    rows = net.write(frames, SHORT_ID, max_tokens=6)
+    with torch.no_grad():
+        prefix = net.see(frames)[1]
+        for b, row in enumerate(rows):
+            text = torch.tensor([[SHORT_ID, *row]])
+            embeds = torch.cat([prefix[b : b + 1], net.lm.get_input_embeddings()(text)], dim=1)
+            best = net.lm(inputs_embeds=embeds).logits[0, prefix.shape[1] :].argmax(dim=-1)
+            said = row[: row.index(END_ID) + 1] if END_ID in row else row
+            assert [int(i) for i in best[: len(said)]] == said
+
+
+def test_the_rate_warms_up_and_ends_near_zero() -> None:
+    config = TrainConfig(steps=100, warmup_steps=10)
+    assert rate_at(0, config) == pytest.approx(1e-4)
+    assert max(rate_at(s, config) for s in range(100)) <= 1e-3
+    assert rate_at(99, config) < 1e-6
+
+
+def test_it_learns_to_name_what_it_sees() -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        steps=60,
+        batch_size=8,
+        warmup_steps=10,
+        learning_rate=4e-3,
+        model=ModelConfig(width=32, stem=(8, 16), heads=2, layers=1, free_slots=1, vocabulary=300),
+    )
+    trained = train(pairs(24, 6), config, Memory())
+    assert np.mean(trained.losses[-10:]) < 0.7 * trained.losses[0]
+    tokenizer, slots = trained.tokenizer, trained.net.slots
+    unseen = [example(p, config.frames, tokenizer, slots) for p in pairs(0, 6)]
+    assert field_accuracy(trained.net, unseen) >= 0.9  # colour and direction; guessing gives 0.42
+    assert trained.left_out == 0
+
+
+def test_pairs_that_cannot_be_used_are_counted_and_none_at_all_is_an_error() -> None:
+    usable = pairs(4, 0)
+    torn = dataclasses.replace(usable[0], pair_id="torn", frames=[b"no picture"] * 8)
+    long = dataclasses.replace(usable[1], pair_id="long", dense="word " * 400)
+    config = dataclasses.replace(CONFIG, steps=1)
+    assert train([*usable, torn, long], config, Memory()).left_out == 2
+    with pytest.raises(ModelError, match="nothing to learn from"):
+        train([], config, Memory())
+    with pytest.raises(ModelError, match="none of 1"):
+        train([torn], config, Memory())
+
+
+_KILLED = """
+import dataclasses, os, signal, sys
+from captioner.recipes import tiny
+from captioner.stages import CAPTIONER_MODEL
+from captioner.train import train as loop
+from pipelines.execute import Progress, run_stage
+from schemas.store import Store
+
+real = Progress.advance
+def advance(self, count=1, note=""):
+    real(self, count, note)
+    if self.done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+Progress.advance = advance
+config = tiny()
+config = dataclasses.replace(config, train=dataclasses.replace(config.train, snapshot_s=0.0))
+run_stage(CAPTIONER_MODEL, Store(sys.argv[1]), config)
+"""
+
+
+def test_a_run_killed_with_signal_9_ends_in_the_same_weights(tmp_path: Path) -> None:
+    config = tiny()
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, snapshot_s=0.0))
+    digests, losses = [], []
+    for name in ("undisturbed", "killed"):
+        store = Store(tmp_path / name).create()
+        store.commit(PAIRS, PAIRS.from_rows(pairs()))
+        if name == "killed":
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+            done = subprocess.run([sys.executable, "-c", _KILLED, store.root], env=environment, capture_output=True)
+            assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+            assert store.fs.glob(store.at("work", "captioner_model", "*.pt"))
+            assert store.committed(CAPTIONER_CHECKPOINT) is None
+        result = run_stage(CAPTIONER_MODEL, store, config)
+        assert result.computed
+        digests.append(store.read(CAPTIONER_CHECKPOINT)["digest"].to_pylist())
+        losses.append(result.metrics["loss_first"])
+    assert digests[0] == digests[1]
+    assert losses[0] == losses[1]
+
+
+def test_the_checkpoint_reads_back_and_says_what_it_knows(tmp_path: Path) -> None:
+    store = Store(tmp_path).create()
+    store.commit(PAIRS, PAIRS.from_rows(pairs()))
+    run_stage(CAPTIONER_MODEL, store, tiny())
+    row = store.read(CAPTIONER_CHECKPOINT).to_pylist()[0]
+    assert (row["kind"], row["knows"], row["steps"]) == ("captioner", "synthetic", CONFIG.steps)
+    folder = Path(store.fetch(row["path"]))
+    loaded = load_checkpoint(str(folder))
+    assert loaded.digest == row["digest"] == folder.name
+    assert loaded.frames == CONFIG.frames
+    assert "knows | synthetic" in (folder / "README.md").read_text()
+    assert not run_stage(CAPTIONER_MODEL, store, tiny()).computed
+
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-40])
+    with pytest.raises(ModelError, match="train it again"):
+        load_checkpoint(str(folder))
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="does not load"):
+        load_checkpoint(str(folder))
