@@ -3,7 +3,6 @@
 `static` and `near_duplicate` are choices of scene, `freeze` one of time; they are made in `edit`.
 """
 
-import cv2
 import numpy as np
 
 from pipelines.synthetic.render import Frame
@@ -33,6 +32,8 @@ _WORDS = (
 
 def damage_picture(frame: Frame, defect: str, seed: int, j: int) -> Frame:
     """Give frame j of a shot the shot's defect; the seed chooses among its forms."""
+    import cv2
+
     height, width = frame.shape[:2]
     if defect == "blur":
         return cv2.GaussianBlur(frame, (0, 0), BLUR * min(height, width))  # type: ignore[return-value]
@@ -56,6 +57,8 @@ def damage_picture(frame: Frame, defect: str, seed: int, j: int) -> Frame:
 
 def _subtitle(frame: Frame, words: str, seed: int) -> None:
     """Two lines of white text with a black edge, in the lower part of the picture."""
+    import cv2
+
     height, width = frame.shape[:2]
     font = cv2.FONT_HERSHEY_DUPLEX
     halves = words.split(" ")
@@ -71,6 +74,8 @@ def _subtitle(frame: Frame, words: str, seed: int) -> None:
 
 def _logo(frame: Frame, seed: int) -> None:
     """A half-transparent badge in one of the corners."""
+    import cv2
+
     height, width = frame.shape[:2]
     side = round(0.2 * min(height, width))
     margin = round(0.05 * min(height, width))

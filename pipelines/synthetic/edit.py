@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
 
-import cv2
 import numpy as np
 
 from pipelines.synthetic.defects import SHOT_DEFECTS, damage_picture
@@ -239,6 +238,8 @@ def render_video(plan: VideoPlan) -> Iterator[Frame]:
 
 def _picture(plan: VideoPlan, shot: ShotPlan, j: int) -> Frame:
     """Frame j of a shot, counted from its first frame alone; negative and beyond its end in transitions."""
+    import cv2
+
     if shot.defect == "freeze":
         j = min(j, round(0.35 * shot.num_frames))  # the very same picture, noise and all, from here on
     u = min(max(j / max(shot.num_frames - 1, 1), -_OVERRUN), 1 + _OVERRUN)
@@ -249,6 +250,8 @@ def _picture(plan: VideoPlan, shot: ShotPlan, j: int) -> Frame:
 
 
 def _mix(kind: str, old: Frame, new: Frame, share: float) -> Frame:
+    import cv2
+
     if kind == "dissolve":
         return cv2.addWeighted(old, 1 - share, new, share, 0)  # type: ignore[return-value]
     if share < 0.5:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipelines.execute import Context, Failure, Output, Stage, Tables
 from pipelines.synthetic.defects import damage_bytes
-from pipelines.synthetic.edit import FootageConfig, VideoPlan, plan_video, render_video
+from pipelines.synthetic.edit import CONTAINERS, FootageConfig, VideoPlan, plan_video, render_video
 from pipelines.synthetic.world import WorldConfig, captions, generator
 from schemas import batches
 from schemas.errors import ConfigError, WorldError
@@ -24,6 +24,7 @@ from schemas.truth import TRUTH_SHOTS, TRUTH_VIDEOS, TruthShot, TruthVideo
 
 LICENCE = "CC0-1.0"
 SUCCESS = "_SUCCESS"
+_SUFFIXES = {suffix for suffix, _ in CONTAINERS}
 _CRF = {"h264": 21, "vp9": 30}
 
 
@@ -120,19 +121,26 @@ def _write(path: str, data: bytes) -> None:
 
 def _clear(folder: str, keep: set[str]) -> None:
     """Take away what an earlier config rendered here, and what a killed writer left; nothing else."""
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        if name.startswith(".v") and name.endswith(".part"):
-            os.unlink(path)
-        if not name.endswith(".json") or not name.startswith("v"):
+    names = sorted(os.listdir(folder))
+    by_stem: dict[str, list[str]] = {}
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        if suffix in _SUFFIXES:
+            by_stem.setdefault(stem, []).append(name)
+        if name.startswith(".v") and suffix == ".part":
+            os.unlink(os.path.join(folder, name))
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        if suffix != ".json" or (by_stem.get(stem) and keep.issuperset(by_stem[stem])):
             continue
-        with open(path, "rb") as f:
-            ours = b'"made_from"' in f.read()
-        stem = name.removesuffix(".json")
-        stale = [n for n in os.listdir(folder) if os.path.splitext(n)[0] == stem and n not in keep]
-        if ours and any(n != name for n in stale):
-            for n in {*stale, name}:
-                os.unlink(os.path.join(folder, n))
+        with open(os.path.join(folder, name), "rb") as f:
+            if b'"made_from"' not in f.read():
+                continue
+        stale = [n for n in by_stem.get(stem, []) if n not in keep]
+        if len(stale) == len(by_stem.get(stem, [])):
+            stale.append(name)
+        for gone in stale:
+            os.unlink(os.path.join(folder, gone))
 
 
 def run(context: Context) -> Output:

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
@@ -90,6 +89,8 @@ def make_pair(config: PairsConfig, world: WorldConfig, split: str, index: int) -
 
 def _worn(frames: Frame, factor: int, rng: np.random.Generator) -> list[Frame]:
     """What an encoder, a resize and another camera do to a clip; the same for all its frames."""
+    import cv2
+
     if factor == 1:
         return list(frames)
     quality, light = int(rng.integers(50, 90)), float(rng.uniform(0.92, 1.08))
@@ -106,6 +107,8 @@ def _worn(frames: Frame, factor: int, rng: np.random.Generator) -> list[Frame]:
 
 
 def _jpeg(frame: Frame, quality: int) -> bytes:
+    import cv2
+
     done, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError("a picture could not be encoded as JPEG")

@@ -9,7 +9,6 @@ is right (`tests/pipelines/synthetic/test_probe.py`); what it cannot see it leav
 video of 9 frames of 64 x 64.
 """
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -75,6 +74,8 @@ def _background(frames: Frame) -> str:
 
 def _piece(frame: Frame, background: str) -> Mask | None:
     """The largest connected piece that stands out and is no dark spot of the background's own, or None."""
+    import cv2
+
     base = np.median(frame.reshape(-1, 3), axis=0)
     if np.linalg.norm(base - BACKGROUNDS[background]) > 60:  # the subject covers most of the picture
         base = np.asarray(BACKGROUNDS[background], dtype=np.float64)
@@ -96,6 +97,8 @@ def _piece(frame: Frame, background: str) -> Mask | None:
 
 def _core_color(frame: Frame, mask: Mask) -> npt.NDArray[np.float64]:
     """Median colour of a piece without its rim, which mixes with the background."""
+    import cv2
+
     core = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     return np.asarray(np.median(frame[core if core.any() else mask], axis=0), dtype=np.float64)
 
@@ -109,6 +112,8 @@ def _shape(masks: list[Mask]) -> str:
 
 def _overlap(mask: Mask, shape: str) -> float:
     """Intersection over union of a piece and a shape of its area and centre."""
+    import cv2
+
     unit = shape_corners(shape, 1.0)
     area = float(mask.sum())
     corners = unit * np.sqrt(area / cv2.contourArea(unit.astype(np.float32)))
@@ -125,6 +130,8 @@ def _centroid(mask: Mask) -> npt.NDArray[np.float64]:
 
 
 def _centroid_of(shape: str, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    import cv2
+
     moments = cv2.moments(corners.astype(np.float32))
     return np.array([moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]])
 
@@ -152,6 +159,8 @@ def _motion(masks: list[Mask | None], camera: str) -> str:
 
 def _camera(frames: Frame, masks: list[Mask | None]) -> str:
     """Camera that best predicts how the background moves between frames."""
+    import cv2
+
     grays = [cv2.GaussianBlur(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 0.8) for f in frames]
     clear = [_clear(mask, gray.shape) for mask, gray in zip(masks, grays)]
     scores = {}
@@ -172,6 +181,8 @@ def _steps(count: int) -> list[tuple[int, int]]:
 
 def _clear(mask: Mask | None, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """1 where background is seen, 0 on and around the subject."""
+    import cv2
+
     if mask is None:
         return np.ones(shape, np.float32)
     return 1 - cv2.dilate(mask.astype(np.float32), np.ones((5, 5), np.uint8))  # type: ignore[return-value]
@@ -187,6 +198,8 @@ def _fit(
     v: float,
 ) -> float:
     """Correlation of the second frame with the first as the camera would move it, where both show background."""
+    import cv2
+
     height, width = first.shape
     short = min(width, height)
     (x0, y0, z0), (x1, y1, z1) = camera_at(camera, u), camera_at(camera, v)

@@ -10,7 +10,6 @@ import functools
 import math
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -48,6 +47,8 @@ def render_frame(scene: Scene, u: float, width: int, height: int, noise: int = 0
     Returns:
         (height, width, 3) uint8 RGB.
     """
+    import cv2
+
     short = min(width, height)
     cx, cy, zoom = camera_at(scene.camera, u)
     tile = _tile(scene.background, scene.texture, short)
@@ -91,12 +92,16 @@ def _ring(count: int, radius: float) -> npt.NDArray[np.float64]:
 
 
 def _draw(frame: Frame, actor: Actor, at: tuple[float, float], radius: float) -> None:
+    import cv2
+
     corners = (shape_corners(actor.shape, radius) + at) * (1 << _SHIFT)
     cv2.fillPoly(frame, [np.round(corners).astype(np.int32)], COLORS[actor.color], cv2.LINE_AA, _SHIFT)
 
 
 def _with_noise(frame: Frame, noise: int) -> Frame:
     """Add noise cut from one large picture at a place that the number decides."""
+    import cv2
+
     height, width = frame.shape[:2]
     y, x = (noise * 7919) % 257, (noise * 104729) % 263
     more, less = _noise_pictures(height + 257, width + 263)
@@ -114,6 +119,8 @@ def _noise_pictures(height: int, width: int) -> tuple[Frame, Frame]:
 @functools.lru_cache(maxsize=192)  # six sizes of all pictures: about 75 MB in `pairs`, 140 MB in `footage`
 def _tile(background: str, number: int, short: int) -> Frame:
     """A background picture, three times three, at the density of a picture whose short side is `short` pixels."""
+    import cv2
+
     tile = _texture(background, number)
     size = round(_TILE_UNITS * short)
     tile = cv2.resize(tile, (size, size), interpolation=cv2.INTER_AREA if size < _TILE else cv2.INTER_LINEAR)  # type: ignore[assignment]
@@ -154,6 +161,8 @@ def _line(position: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float
 
 def _stars(rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Small soft dots, 0 to 1."""
+    import cv2
+
     light = np.zeros((_TILE, _TILE))
     for x, y in rng.integers(8, _TILE - 8, (70, 2)):
         light[y, x] = 1.0

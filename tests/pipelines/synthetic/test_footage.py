@@ -162,6 +162,7 @@ def test_files_of_an_earlier_config_go_and_files_of_others_stay(made: Path, tmp_
     _make(tmp_path, one)
     (tmp_path / "files" / "vacation.mp4").write_bytes(b"mine")
     (tmp_path / "files" / "vacation.json").write_text("{}")
+    (tmp_path / "files" / "v000000.webm").write_bytes(b"of a config that chose another container")
     _make(tmp_path, dataclasses.replace(one, num_videos=1))
     assert sorted(_bytes(tmp_path)) == ["_SUCCESS", "v000000.json", "v000000.mp4", "vacation.json", "vacation.mp4"]
 
