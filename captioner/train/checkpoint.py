@@ -43,7 +43,7 @@ def save_checkpoint(
     name = digest((local / _WEIGHTS).read_bytes())
     tokenizer.save_pretrained(str(local))
     config = {"kind": KIND, "digest": name, "frames": dataclasses.asdict(frames), **describe(net)}
-    (local / _CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True))
+    (local / _CONFIG).write_text(json.dumps(config, indent=1))  # unsorted: the order of slots is that of the heads
     (local / "README.md").write_text(_card(name, card))
     path = store.publish_folder(local, "checkpoints", KIND, name)
     if local.parent.exists():
