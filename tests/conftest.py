@@ -29,3 +29,13 @@ def cluster(_head: RayHead, monkeypatch: pytest.MonkeyPatch) -> RayHead:
     for name, value in _head.env().items():
         monkeypatch.setenv(name, value)
     return _head
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with every table in it, from rendered footage to samples; made once per session, and read only."""
+    from tests.house import bring_up_to_date
+
+    root = tmp_path_factory.mktemp("house")
+    bring_up_to_date(root)
+    return root

@@ -1,0 +1,40 @@
+"""The README's queries run as written, on a real root."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import duckdb
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("query", blocks("sql"))
+def test_every_query_of_the_readme_gives_rows(house: Path, query: str) -> None:
+    assert "'runs/demo/" in query
+    assert duckdb.sql(query.replace("runs/demo/", f"{house}/")).fetchall()
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_every_pandas_example_of_the_readme_runs(house: Path, code: str) -> None:
+    assert '"runs/demo/' in code
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code.replace("runs/demo/", f"{house}/"), {})
+    assert "ok" in printed.getvalue()
+
+
+def test_one_query_follows_a_clip_from_source_to_training_step() -> None:
+    assert any("m.source" in q and "l.step" in q for q in blocks("sql"))
+
+
+def test_the_make_targets_of_the_readme_exist() -> None:
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    for target in set(re.findall(r"^make (\w+)", README, flags=re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
