@@ -20,7 +20,7 @@ def demo() -> TrainerConfig:
     Run:     dailies demo
     """
     return TrainerConfig(
-        shape=ShapeConfig(train_fps=4.0, max_frames=13, max_area=4096, max_tokens=256, patch=1),
+        shape=ShapeConfig(train_fps=4.0, max_frames=13, max_area=4096, max_tokens=256, patch=2),
         autoencoder=AutoencoderConfig(),
         dit=DitConfig(
             model=ModelConfig(size="tiny"),
@@ -40,7 +40,15 @@ def tiny() -> TrainerConfig:
     return TrainerConfig(
         shape=ShapeConfig(train_fps=4.0, max_frames=5, max_area=2304, max_tokens=64, patch=1),
         autoencoder=AutoencoderConfig(
-            base_dim=8, dim_mult=(1, 1, 1), z_dim=8, steps=4, batch=2, frames=(1, 5), threads=1
+            pixel_patch=4,
+            base_dim=8,
+            dim_mult=(1, 1, 1),
+            z_dim=8,
+            steps=4,
+            batch=2,
+            video_batch=2,
+            frames=(1, 5),
+            threads=1,
         ),
         latents=LatentConfig(rows_per_shard=4),
         dit=DitConfig(

@@ -13,23 +13,27 @@ class AutoencoderConfig:
     """diffusers name or path of a pretrained AutoencoderKLWan (subfolder `vae` is tried too); None trains ours."""
     base_dim: int = 16
     """Channels of the finest level; Wan2.1 has 96."""
-    dim_mult: tuple[int, ...] = (1, 2, 2)
+    dim_mult: tuple[int, ...] = (1, 1, 1)
     """Channels of each level over base_dim; each level after the first halves height and width."""
-    z_dim: int = 32
+    z_dim: int = 16
     """Latent channels; Wan2.1 has 16 at 8x8, Wan2.2 48 at 16x16."""
     num_res_blocks: int = 1
     """Residual blocks per level; Wan has 2."""
-    pixel_patch: int = 4
+    pixel_patch: int = 2
     """Pixels that are folded into channels first (1: none, Wan2.1; 2: Wan2.2)."""
-    is_residual: bool = True
+    is_residual: bool = False
     """Wan2.2's averaging shortcuts around each level (DC-AE, arXiv:2410.10733): trains in far fewer steps."""
     steps: int = 600
     """Optimiser steps."""
-    batch: int = 4
-    """Clips per step, all of one size."""
-    frames: tuple[int, ...] = (1, 5, 5)
-    """Lengths that steps take turns at (drawn evenly), each 1 + 4k; 1 makes it see images."""
-    learning_rate: float = 4e-3
+    batch: int = 8
+    """Pictures per step while only pictures are seen, all of one size."""
+    image_share: float = 0.6
+    """Share of the steps, from the start, that see single pictures only: cheap, and videos build on it."""
+    frames: tuple[int, ...] = (1, 5, 9)
+    """Lengths that the other steps take turns at (drawn evenly), each 1 + 4k."""
+    video_batch: int = 4
+    """Clips per step in those."""
+    learning_rate: float = 6e-3
     """Peak of AdamW's learning rate."""
     warmup_steps: int = 20
     """Steps of linear warm-up; then cosine to 2 % of the peak."""
@@ -53,8 +57,17 @@ class AutoencoderConfig:
             raise ValueError(f"dim_mult needs three levels or more for 4x in time, got {self.dim_mult}")
         if any((n - 1) % 4 for n in self.frames) or not self.frames:
             raise ValueError(f"frames must each be 1 + a multiple of 4, got {self.frames}")
-        if not 0 <= self.held_out <= 0.5 or self.steps < 0 or self.batch < 1 or self.pixel_patch not in (1, 2, 4):
-            raise ValueError("held_out in [0, 0.5], steps >= 0, batch >= 1 and pixel_patch 1, 2 or 4 are needed")
+        if (
+            not 0 <= self.held_out <= 0.5
+            or not 0 <= self.image_share <= 1
+            or self.video_batch < 1
+            or self.steps < 0
+            or self.batch < 1
+            or self.pixel_patch not in (1, 2, 4)
+        ):
+            raise ValueError(
+                "held_out in [0, 0.5], image_share in [0, 1], steps >= 0, batches >= 1, pixel_patch 1, 2 or 4 needed"
+            )
 
     @property
     def space(self) -> int:

@@ -2,8 +2,9 @@
 
 Absolute plus squared error, and a little KL: the latent must hold the picture first (no adversary, no
 perceptual net: neither is needed for a diffusion model to learn, and both would have to be downloaded).
-Images are one-frame videos: steps take turns at clip lengths.  What a step sees
-follows from (seed, step), so a killed run goes on where its snapshot was and ends with the same bytes.
+Images are one-frame videos: the first part of the run sees only single pictures (a still video then already
+works, see `start.py`), the rest takes turns at clip lengths.  What a step sees follows from (seed, step), so a
+killed run goes on where its snapshot was and ends with the same bytes.
 
 Cost: set by `steps`; the demo's is about two CPU minutes.
 """
@@ -78,8 +79,9 @@ def _batch(
     rng = randomness.generator(config.seed, "autoencoder", step, "batch")
     share = np.cumsum([len(g) for g in groups])
     members = groups[int(np.searchsorted(share, rng.integers(share[-1]), side="right"))]
-    chosen = [members[i] for i in rng.integers(len(members), size=config.batch)]
-    length = min(int(rng.choice(config.frames)), min(len(clips[c]) for c in chosen))
+    images = step < config.image_share * config.steps
+    chosen = [members[i] for i in rng.integers(len(members), size=config.batch if images else config.video_batch)]
+    length = min(1 if images else int(rng.choice(config.frames)), min(len(clips[c]) for c in chosen))
     compression = config.compression(1)
     parts = []
     for clip_id in chosen:

@@ -82,7 +82,7 @@ class Block(nn.Module):
         to_text: Segments,
         positions: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        rows = self.modulation(functional.silu(condition_RD))[row_L]
+        rows = self.modulation(functional.silu(condition_RD)).index_select(0, row_L)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = rows.chunk(6, dim=-1)
         h = self.norm_attention(x_LD) * (1 + scale_a) + shift_a
         x_LD = x_LD + gate_a * self.attention(h, h, own, positions)

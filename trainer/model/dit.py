@@ -91,7 +91,7 @@ class DiT(nn.Module):
         x = self.embed(pack.x)
         for block in self.blocks:
             x = block(x, condition, row, text, own, to_text, positions)
-        shift, scale = self.modulation(functional.silu(condition))[row].chunk(2, dim=-1)
+        shift, scale = self.modulation(functional.silu(condition)).index_select(0, row).chunk(2, dim=-1)
         return self.head(self.norm(x) * (1 + scale) + shift)
 
 
