@@ -38,12 +38,16 @@ class DedupConfig:
     """Smallest cosine of the CLIP embeddings, [-1, 1]."""
     min_correlation: float = 0.95
     """Smallest correlation of the tiny pictures, [-1, 1]."""
-    max_cell: float = 0.16
-    """Largest difference in any cell of the tiny pictures after a common gain, [0, 1]."""
+    max_mean: float = 0.02
+    """Largest mean difference of the tiny pictures after a common gain, [0, 1]."""
+    max_cell: float = 0.45
+    """Largest difference in any one cell, [0, 1]; a thing that moves is not at the same place to the frame."""
 
     def __post_init__(self) -> None:
-        if not (-1 <= self.min_cosine <= 1 and -1 <= self.min_correlation <= 1 and 0 < self.max_cell <= 1):
-            raise ValueError("min_cosine and min_correlation lie in [-1, 1], max_cell in (0, 1]")
+        if not (
+            -1 <= self.min_cosine <= 1 and -1 <= self.min_correlation <= 1 and 0 < self.max_mean <= self.max_cell <= 1
+        ):
+            raise ValueError("min_cosine and min_correlation lie in [-1, 1], max_mean and max_cell in (0, 1]")
 
 
 def fingerprint(jpegs: list[bytes]) -> np.ndarray | None:
@@ -63,7 +67,8 @@ def looks_same(a: np.ndarray, b: np.ndarray, config: DedupConfig) -> bool:
     gain = float((a * b).sum() / max(float((b * b).sum()), 1e-6))
     if not 0.7 <= gain <= 1.4:
         return False
-    return bool(np.abs(a - gain * b).max() <= config.max_cell)
+    difference = np.abs(a - gain * b)
+    return bool(difference.mean() <= config.max_mean and difference.max() <= config.max_cell)
 
 
 def find_pairs(prints: np.ndarray, embeddings: np.ndarray | None, config: DedupConfig) -> list[tuple[int, int, float]]:

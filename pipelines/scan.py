@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.shots.detect import CutConfig, CutDetector, without_flashes
-from pipelines.shots.gradual import GradualConfig, find_dissolves, find_fades
+from pipelines.shots.detect import CutConfig, CutDetector, find_cuts, without_flashes
+from pipelines.shots.gradual import GradualConfig, Transition, find_dissolves, find_fades
 from pipelines.shots.letterbox import LetterboxConfig, crop_box
-from pipelines.shots.signals import SignalMeter
+from pipelines.shots.signals import SignalCurves, SignalMeter
 from pipelines.shots.spans import SpanConfig, Times, make_clips, make_shots, shot_ranges
 from pipelines.video.decode import Frame, Pass, decode_frames
 from pipelines.video.frames import ProxyMaker, Shrinker, proxy_size
@@ -178,14 +178,9 @@ def _rows(
     times = Times(curves.pts, gathered.end_pts, time_base)
     length_s = times.seconds(row.num_frames) - times.seconds(0)
     fps = row.num_frames / length_s if length_s > 0 else 25.0
-    cuts, curve = gathered.detector.result()
-    seconds = curves.pts * float(time_base)
-    cuts = without_flashes(cuts, curves.thumbs, seconds, config.cuts)
-    transitions = find_fades(curves.luma, curves.contrast, fps, gathered.detector.fades(), config.gradual)
-    taken = [(t.start, t.end) for t in transitions]
-    dissolves = [d for d in find_dissolves(curves.thumbs, fps, config.gradual) if not _overlaps(d.start, d.end, taken)]
-    dissolves = [d for d in dissolves if not any(d.start < c < d.end for c in cuts)]
-    ranges = shot_ranges(row.num_frames, cuts, sorted([*transitions, *dissolves]), np.array(gathered.damaged, bool))
+    detected, changes, fades = gathered.detector.cuts(), gathered.detector.changes(), gathered.detector.fades()
+    cuts, transitions, curve = find_boundaries(curves, times, fps, detected, changes, fades, config)
+    ranges = shot_ranges(row.num_frames, cuts, transitions, np.array(gathered.damaged, bool))
     shots = make_shots(video.video_id, ranges, times)
     size = (video.width, video.height)
     clips = [
@@ -204,6 +199,24 @@ def _rows(
         boundary=curve.tolist(),
     )
     return scan_rows(row, shots, clips, [signals], gathered.proxies)
+
+
+def find_boundaries(
+    curves: SignalCurves,
+    times: Times,
+    fps: float,
+    detected: set[int],
+    changes: np.ndarray,
+    fades: list[int],
+    config: ScanConfig,
+) -> tuple[list[int], list[Transition], np.ndarray]:
+    """Hard cuts, gradual transitions (fades first, dissolves where there is neither fade nor cut), and the curve."""
+    cuts, curve = find_cuts(detected, changes, curves.thumbs, config.cuts)
+    cuts = without_flashes(cuts, curves.thumbs, curves.pts * float(times.time_base), config.cuts)
+    transitions = find_fades(curves.luma, curves.contrast, fps, fades, config.gradual)
+    taken = [(t.start, t.end) for t in transitions] + [(c, c + 1) for c in cuts]
+    dissolves = [d for d in find_dissolves(curves.thumbs, fps, config.gradual) if not _overlaps(d.start, d.end, taken)]
+    return cuts, sorted([*transitions, *dissolves]), curve
 
 
 def _overlaps(start: int, end: int, taken: list[tuple[int, int]]) -> bool:

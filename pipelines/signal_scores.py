@@ -48,7 +48,9 @@ def score_clip(scorer: Scorer, view: View, made_by: str) -> dict[str, Any]:
     """One row of the scorer's table; an exception becomes its `error`."""
     empty = dict.fromkeys(scorer.columns)
     try:
-        values, error = dict(scorer.function(view)), ""
+        values = dict(scorer.function(view))
+        missing = [n for n in scorer.columns if values.get(n) is None]
+        error = f"not measured: {', '.join(missing)} (proxies: {len(view.jpegs)})" if missing else ""
     except Exception as e:  # one scorer's trouble is a row, and not the others'
         values, error = {}, f"{type(e).__name__}: {e}"[:500]
     return {"clip_id": view.clip.clip_id, **empty, **values, "error": error, "made_by": made_by}

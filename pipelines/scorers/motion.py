@@ -9,7 +9,8 @@ import numpy as np
 
 from pipelines.scorers.base import Scorer, View
 
-_VISIBLE = 0.06
+_VISIBLE = (0.02, 0.06)
+"""Change of luma that counts as visible: a sixth of the picture's range, within these bounds."""
 
 
 def motion(view: View) -> dict[str, float | None]:
@@ -26,7 +27,9 @@ def _moving_share(grey: np.ndarray) -> float | None:
         return 0.0
     smooth = _box3(grey)
     spread = smooth.max(axis=0) - smooth.min(axis=0)
-    return float((spread > _VISIBLE).mean())
+    dark, bright = np.percentile(smooth, (2, 98))
+    visible = min(max((bright - dark) / 6, _VISIBLE[0]), _VISIBLE[1])
+    return float((spread > visible).mean())
 
 
 def _box3(grey: np.ndarray) -> np.ndarray:

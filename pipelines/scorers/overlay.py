@@ -1,10 +1,80 @@
-"""Overlay."""
+"""Overlay: a mark that stands still in a corner while the picture moves: a logo, a watermark, a bug.
+
+Fine strokes that are in every proxy of the clip are joined to blobs; a blob counts if it lies wholly in one
+of the four corners, is of a logo's size and does not touch the frame's edge (a wall's joint does).  The
+score is its contrast.  In a clip in which nothing moves a mark cannot be told from the scene, and the rule
+on motion speaks first.  Cost: about 1 ms per proxy.
+"""
+
+import numpy as np
 
 from pipelines.scorers.base import Scorer, View
 
+_CORNER = 0.34
+"""Side of a corner, as a share of each side of the picture."""
+_SIZE = (0.08, 0.4)
+"""Side of a mark, in short sides of the picture."""
+_STROKE = 0.1
+_LEAST_PIXELS = 0.1
+"""Share of its box that a mark's strokes fill."""
+
 
 def overlay(view: View) -> dict[str, float | None]:
-    return {"corner": 0.0}
+    """Contrast of the strongest still mark in a corner; 0 if there is none."""
+    if not len(view.grey):
+        return {"corner": None}
+    bright, dark = zip(*(stroke_contrast(f) for f in view.grey))
+    still_bright, still_dark = np.percentile(bright, 10, axis=0), np.percentile(dark, 10, axis=0)
+    return {"corner": corner_mark(still_bright, still_dark)}
 
 
-SCORER = Scorer("overlay", {"corner": ("x", "", "[0, 1]")}, overlay)
+def stroke_contrast(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How much each pixel stands out as a thin bright, and as a thin dark, stroke."""
+    import cv2
+
+    size = max(3, round(min(grey.shape) * 0.08) | 1)
+    kernel = np.ones((size, size), np.uint8)
+    return cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, kernel), cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, kernel)
+
+
+def corner_mark(bright: np.ndarray, dark: np.ndarray) -> float:
+    """Strongest blob of still strokes inside a corner.
+
+    Args:
+        bright, dark: (height, width) stroke contrast that holds over the whole clip, [0, 1].
+    """
+    import cv2
+
+    height, width = bright.shape
+    short = min(height, width)
+    mask = ((bright > _STROKE) | (dark > _STROKE)).astype(np.uint8)
+    reach = max(3, round(0.03 * short) | 1)
+    joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    best = 0.0
+    for label in range(1, count):
+        x, y, w, h, _ = (int(v) for v in stats[label])
+        if not (_SIZE[0] * short <= min(w, h) and max(w, h) <= _SIZE[1] * short) or not _in_corner(
+            x, y, w, h, width, height
+        ):
+            continue
+        inside = labels[y : y + h, x : x + w] == label
+        strong = inside & (mask[y : y + h, x : x + w] > 0)
+        if strong.mean() < _LEAST_PIXELS:
+            continue
+        contrast = np.percentile(bright[y : y + h, x : x + w][inside], 90) + np.percentile(
+            dark[y : y + h, x : x + w][inside], 90
+        )
+        best = max(best, float(contrast))
+    return min(1.0, best)
+
+
+def _in_corner(x: int, y: int, w: int, h: int, width: int, height: int) -> bool:
+    """Wholly in a corner, and clear of the frame's edge."""
+    beside = x + w <= _CORNER * width or x >= (1 - _CORNER) * width
+    above = y + h <= _CORNER * height or y >= (1 - _CORNER) * height
+    clear = x > 1 and y > 1 and x + w < width - 1 and y + h < height - 1
+    return beside and above and clear
+
+
+SCORER = Scorer("overlay", {"corner": ("Contrast of a still mark in a corner.", "", "[0, 1]")}, overlay)

@@ -1,9 +1,9 @@
 """Hard cuts: PySceneDetect's adaptive detector, fed from the one pass, and the boundary curve.
 
 `AdaptiveDetector` compares the HSV change of a frame with the mean change of its neighbours, so that a fast
-camera is no cut.  Its evidence is kept for every frame as a number in [0, 1] where 0.5 is exactly its
-threshold: `0.5 * min(ratio / ratio_threshold, change / change_threshold)`.  Boundaries can so be moved
-without decoding, and a clip can say how strong the strongest evidence inside it is.
+camera is no cut.  Evidence is kept for every frame as a number in [0, 1] where 0.5 is exactly the threshold (each
+measure over its bound, the weakest of those that must hold together).  Boundaries can so be moved without
+decoding, and a clip can say how strong the strongest evidence inside it is.
 
 A flash (a few odd frames, then the same picture again) gives two such peaks; neither is a cut.
 Ref: PySceneDetect 0.7, benchmark/README.md: adaptive F1 91.6 on BBC, the best of the classical ones, and
@@ -15,7 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.shots.gradual import speeds
+from pipelines.shots.signals import THUMB
 from pipelines.video.frames import SmallPicture
+
+_DARK = 14
+"""Mean luma, 0-219, under which relative brightness means nothing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,14 @@ class CutConfig:
     """Smallest mean HSV change that can be a cut, 0-255; PySceneDetect's default is 15, for larger pictures."""
     window_frames: int = 2
     """Neighbours on either side; PySceneDetect's default."""
+    min_step: float = 0.006
+    """Smallest mean change of the YUV thumbnail at a cut, [0, 1]; the hue of grey pixels jumps without one."""
+    min_step_ratio: float = 1.5
+    """That change over the largest one of the neighbours; with doubled frames the mean one says little."""
+    min_structure: float = 0.04
+    """Change of the brightness-normalised thumbnail that is a cut whatever else flickers, relative luma."""
+    structure_ratio: float = 4.0
+    """That change over the mean one of the neighbours."""
     flash_s: float = 0.2
     """A deviation that ends within this time in the picture it left is a flash, s."""
     flash_similarity: float = 0.35
@@ -73,30 +86,73 @@ class CutDetector:
         """Frames that `ThresholdDetector` holds for the middle of a fade through black."""
         return sorted(set(self._fades))
 
-    def result(self) -> tuple[list[int], np.ndarray]:
-        """Cut frames (first frame of the new shot), and the boundary curve, (frame,) float32 in [0, 1]."""
-        changes = np.array(self._changes, np.float32)
-        curve = boundary_curve(changes, self._config)
-        tail = range(max(1, len(curve) - self._config.window_frames), len(curve))  # the detector waits for neighbours
-        cuts = {c for c in self._cuts if c > 0} | {i for i in tail if curve[i] >= 0.5}
-        return sorted(cuts), curve
+    def changes(self) -> np.ndarray:
+        """PySceneDetect's `content_val` of every frame, mean HSV change in 0-255."""
+        return np.array(self._changes, np.float32)
+
+    def cuts(self) -> set[int]:
+        """Frames that PySceneDetect holds for the first of a new shot."""
+        return set(self._cuts)
 
 
-def boundary_curve(changes: np.ndarray, config: CutConfig) -> np.ndarray:
-    """Evidence that a shot begins at each frame; 0.5 is the detector's threshold, the first frame has none."""
-    num, window = len(changes), config.window_frames
-    if num < 2:
-        return np.zeros(num, np.float32)
-    values = changes.astype(np.float64)
-    total = np.concatenate([[0.0], np.cumsum(values)])
+def find_cuts(
+    detected: set[int], changes: np.ndarray, thumbs: np.ndarray, config: CutConfig
+) -> tuple[list[int], np.ndarray]:
+    """Cut frames (first frame of the new shot), and the boundary curve, (frame,) float32 in [0, 1].
+
+    PySceneDetect's cuts are confirmed on the YUV thumbnails (hue is noise where there is no colour, and key
+    frames make it jump); cuts between flickering or dark pictures are found on thumbnails of equal brightness.
+
+    Args:
+        detected: PySceneDetect's cuts; those of the last frames are taken from the curve, since the detector
+            waits for neighbours that never come.
+    """
+    steps, structure = speeds(thumbs), structure_steps(thumbs)
+    colour = np.minimum(changes / config.min_change, _ratio(changes, config.window_frames) / config.adaptive_ratio)
+    confirmed = np.minimum(
+        steps / config.min_step, _over_neighbours(steps, config.window_frames) / config.min_step_ratio
+    )
+    shape = np.minimum(
+        structure / config.min_structure, _ratio(structure, config.window_frames) / config.structure_ratio
+    )
+    shape = np.where(steps >= 2 * config.min_step, shape, 0)
+    curve = np.clip(0.5 * np.maximum(np.minimum(colour, confirmed), shape), 0, 1).astype(np.float32)
+    curve[:1] = 0
+    tail = range(max(1, len(curve) - config.window_frames), len(curve))
+    found = {c for c in detected if 0 < c < len(curve) and confirmed[c] >= 1}
+    found |= {i for i in np.flatnonzero(shape >= 1).tolist() if i > 0} | {i for i in tail if curve[i] >= 0.5}
+    return sorted(found), curve
+
+
+def structure_steps(thumbs: np.ndarray) -> np.ndarray:
+    """Mean change of the luma thumbnail after both are brought to mean 1; 0 where it is black."""
+    luma = np.maximum(thumbs[:, : THUMB * THUMB].astype(np.float32) - 16, 0)
+    mean = luma.mean(axis=1)
+    even = luma / np.maximum(mean, 8)[:, None]
+    out = np.zeros(len(thumbs))
+    out[1:] = np.abs(even[1:] - even[:-1]).mean(axis=1)
+    out[1:][np.minimum(mean[1:], mean[:-1]) < _DARK] = 0
+    return out
+
+
+def _over_neighbours(values: np.ndarray, window: int) -> np.ndarray:
+    """Each value over the largest of its neighbours."""
+    padded = np.pad(values.astype(np.float64), window)
+    padded[window : window + 1] = 0  # the first frame has no change
+    shifted = [padded[window + k : window + k + len(values)] for k in range(-window, window + 1) if k]
+    return values / np.maximum(np.max(shifted, axis=0), 1e-4)
+
+
+def _ratio(values: np.ndarray, window: int) -> np.ndarray:
+    """Each value over the mean of its neighbours; the first frame has no change and counts for nothing."""
+    num = len(values)
+    exact = values.astype(np.float64)
+    total = np.concatenate([[0.0], np.cumsum(exact)])
     index = np.arange(num)
-    low, high = np.maximum(1, index - window), np.minimum(num, index + window + 1)  # frame 0 has no change
-    neighbours = np.maximum(high - low - (index > 0), 1)
-    mean = (total[high] - total[low] - np.where(index > 0, values, 0)) / neighbours
-    ratio = values / np.maximum(mean, 1e-3)
-    curve = 0.5 * np.minimum(ratio / config.adaptive_ratio, values / config.min_change)
-    curve[0] = 0.0
-    return np.clip(curve, 0, 1).astype(np.float32)
+    low, high = np.maximum(1, index - window), np.minimum(num, index + window + 1)
+    count = np.maximum(high - low - (index > 0), 1)
+    mean = (total[np.maximum(high, low)] - total[low] - np.where(index > 0, exact, 0)) / count
+    return exact / np.maximum(mean, 1e-4)
 
 
 def without_flashes(cuts: list[int], thumbs: np.ndarray, seconds: np.ndarray, config: CutConfig) -> list[int]:

@@ -2,9 +2,9 @@
 
 A fade is a run of (nearly) uniform black or white frames with a ramp of contrast on at least one side;
 PySceneDetect's `ThresholdDetector` names further candidates.  A dissolve is a stretch where every frame
-is a mixture of the frame before and the frame after it: on 16 x 16 thumbnails the frames at a quarter,
-half and three quarters lie on the line between both ends, and the picture changes faster than on either
-side (a pan changes evenly, and is none).  After Koala-36M (arXiv:2410.08260), which looks for gradual
+is a mixture of the frame before and the frame after it: on 16 x 16 thumbnails the frames lie on the line
+between both ends, at evenly growing shares, and the picture changes faster than beside (a pan changes
+evenly, and is none).  After Koala-36M (arXiv:2410.08260), which looks for gradual
 changes over 8 frames, with the extent measured instead of a fixed trim.
 
 Extents are trimmed from the shots: peers cut a fixed 0.5 s from every end, a third of a 3 s shot.
@@ -18,6 +18,8 @@ import numpy as np
 from schemas.shots import Boundary
 
 _DARK, _BRIGHT = 0.12, 0.88
+_HALVES = (2, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 30)
+_BLOCK = 4096
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +32,18 @@ class GradualConfig:
     """A blank run up to this length belongs to its fade; a longer one is a shot of its own, s."""
     max_ramp_s: float = 2.0
     """Longest ramp on one side, s."""
-    half_lengths_s: tuple[float, ...] = (0.17, 0.25, 0.35, 0.5, 0.75)
-    """Half lengths of dissolves that are tried, s."""
-    min_difference: float = 0.045
+    max_half_s: float = 0.8
+    """Longest half of a dissolve that is tried, s."""
+    min_difference: float = 0.05
     """Smallest mean difference of the thumbnails at both ends, [0, 1]."""
-    max_residual: float = 0.12
+    max_residual: float = 0.25
     """Largest distance from the line between both ends, relative to their difference."""
-    min_speed_up: float = 2.5
-    """How much faster the picture changes inside than beside."""
+    max_bend: float = 0.08
+    """Largest deviation of the mixture's share from growing evenly, [0, 1]."""
+    min_speed_up: float = 1.15
+    """How much faster the picture changes inside than on the faster side."""
+    min_speed_up_one_side: float = 1.8
+    """The same against the slower side."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -98,81 +104,93 @@ def _ramp(contrast: np.ndarray, origin: int, step: int, reach: int) -> int:
 
 
 def find_dissolves(thumbs: np.ndarray, fps: float, config: GradualConfig) -> list[Transition]:
-    """Dissolves, longest evidence first, without overlap."""
-    num = len(thumbs)
-    if num < 8:
+    """Dissolves, best evidence first, without overlap."""
+    if len(thumbs) < 6:
         return []
-    speed = np.concatenate([[0.0], _distance(thumbs[1:], thumbs[:-1])])
-    candidates: list[tuple[float, int, int]] = []
-    for seconds in config.half_lengths_s:
-        half = max(3, round(seconds * fps))
-        if 2 * half + 1 <= num:
-            candidates += _candidates(thumbs, speed, half, config)
+    total = np.concatenate([[0.0], np.cumsum(speeds(thumbs))])
+    candidates = []
+    for half in _HALVES:
+        if half <= max(2, config.max_half_s * fps) and 2 * half + 1 <= len(thumbs):
+            candidates += _candidates(thumbs, total, half, config)
     chosen: list[Transition] = []
     for _, start, end in sorted(candidates):
-        if all(end <= t.start or start >= t.end for t in chosen):
-            low, high = _extent(thumbs, start, end)
+        low, high = _extent(thumbs, start, end)
+        if all(high <= t.start or low >= t.end for t in chosen):
             chosen.append(Transition(low, high, Boundary.DISSOLVE.value))
-    return _merge(sorted(chosen))
+    return sorted(chosen)
+
+
+def speeds(thumbs: np.ndarray) -> np.ndarray:
+    """Mean change of the thumbnail to the frame before, (frame,) in [0, 1]; 0 for the first."""
+    out = np.zeros(len(thumbs))
+    for block in range(1, len(thumbs), _BLOCK):
+        span = np.arange(block, min(block + _BLOCK, len(thumbs)))
+        out[span] = np.abs(thumbs[span].astype(np.int16) - thumbs[span - 1]).mean(axis=1) / 255
+    return out
 
 
 def _candidates(
-    thumbs: np.ndarray, speed: np.ndarray, half: int, config: GradualConfig
+    thumbs: np.ndarray, total: np.ndarray, half: int, config: GradualConfig
 ) -> list[tuple[float, int, int]]:
-    """(score, start, end) of every centre that passes; lower is better.  In blocks, to bound the memory."""
-    found = []
-    quarter = max(1, half // 2)
-    total = np.concatenate([[0.0], np.cumsum(speed)])
-    num = len(thumbs)
-    for block in range(half, num - half, 4096):
-        centre = np.arange(block, min(block + 4096, num - half))
-        first = thumbs[centre - half].astype(np.float32)
-        last = thumbs[centre + half].astype(np.float32)
-        difference = np.abs(first - last).mean(axis=1) / 255
-        residual = np.zeros(len(centre))
-        for offset in (-quarter, 0, quarter):
-            share = (offset + half) / (2 * half)
-            line = first + (last - first) * share
-            residual += np.abs(thumbs[centre + offset] - line).mean(axis=1) / 255 / 3
-        relative = residual / np.maximum(difference, 1e-6)
-        inside = (total[centre + half + 1] - total[centre - half + 1]) / (2 * half)
-        peak = np.maximum.reduce([speed[centre + k] for k in range(-half + 1, half + 1)])
+    """(score, start, end) of every window that passes; lower is better.  In blocks, to bound the memory."""
+    found: list[tuple[float, int, int]] = []
+    for block in range(half, len(thumbs) - half, _BLOCK):
+        centre = np.arange(block, min(block + _BLOCK, len(thumbs) - half))
+        inside = _mean_speed(total, centre - half, centre + half)
         before = _mean_speed(total, centre - 2 * half, centre - half)
-        after = _mean_speed(total, centre + half + 1, centre + 2 * half + 1)
-        beside = np.maximum(np.maximum(before, after), 1e-3)
-        passes = (
-            (difference > config.min_difference)
-            & (relative < config.max_residual)
-            & (inside > config.min_speed_up * beside)
-            & (peak < 3 * inside)  # one jump is a hard cut
-        )
-        score = relative - 0.1 * inside / beside / 10 - 0.02 * half / 24
-        found += [(float(score[i]), int(centre[i] - half), int(centre[i] + half)) for i in np.flatnonzero(passes)]
+        after = _mean_speed(total, centre + half, centre + 2 * half)
+        centre = centre[
+            (2 * half * inside > config.min_difference)
+            & (inside > config.min_speed_up * np.maximum(np.maximum(before, after), 5e-4))
+            & (inside > config.min_speed_up_one_side * np.maximum(np.minimum(before, after), 5e-4))
+        ]
+        found += [c for i in centre.tolist() if (c := _judge(thumbs, i - half, i + half, config)) is not None]
     return found
 
 
 def _mean_speed(total: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    low, high = np.clip(start + 1, 0, len(total) - 1), np.clip(end, 0, len(total) - 1)
+    """Mean change per frame on the way from frame `start` to frame `end`; `total[i]` is the sum before frame i."""
+    low, high = np.clip(start + 1, 0, len(total) - 1), np.clip(end + 1, 0, len(total) - 1)
     return (total[high] - total[low]) / np.maximum(high - low, 1)
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    out = np.empty(len(a))
-    for block in range(0, len(a), 4096):
-        span = slice(block, block + 4096)
-        out[span] = np.abs(a[span].astype(np.int16) - b[span]).mean(axis=1) / 255
-    return out
+def _judge(thumbs: np.ndarray, start: int, end: int, config: GradualConfig) -> tuple[float, int, int] | None:
+    """Whether the frames between two are mixtures of them, in evenly growing shares."""
+    span = thumbs[start : end + 1].astype(np.float32)
+    steps = np.abs(span[1:] - span[:-1]).mean(axis=1)
+    difference = float(np.abs(span[-1] - span[0]).mean()) / 255
+    if difference < config.min_difference or steps.max() > 2.5 * steps.mean():  # one jump is a hard cut
+        return None
+    line, even = span[-1] - span[0], np.linspace(0, 1, len(span), dtype=np.float32)
+    share = (span - span[0]) @ line / max(float(line @ line), 1e-6)
+    bend = float(np.abs(share - even).max())
+    inner = span[1:-1] - (span[0] + even[1:-1, None] * line)
+    residual = float(np.abs(inner).mean()) / 255 / difference
+    if bend > config.max_bend or residual > config.max_residual:
+        return None
+    return residual + bend - difference, start, end
 
 
 def _extent(thumbs: np.ndarray, start: int, end: int) -> tuple[int, int]:
-    """Where the mixture begins and ends: the share of the second picture leaves 3 % and reaches 97 %."""
-    span = thumbs[start : end + 1].astype(np.float32)
-    line = span[-1] - span[0]
-    share = (span - span[0]) @ line / max(float(line @ line), 1e-6)
-    inside = np.flatnonzero((share > 0.03) & (share < 0.97))
-    if not len(inside):
-        return start, end
-    return start + int(inside[0]), start + int(inside[-1]) + 1
+    """Walk outwards while the mixture goes on; returns the mixed frames as `[start, end)`."""
+    first, last = thumbs[start].astype(np.float32), thumbs[end].astype(np.float32)
+    line = last - first
+    step = float(line @ line) / (end - start)
+
+    def goes_on(frame: int) -> bool:
+        change = thumbs[frame + 1].astype(np.float32) - thumbs[frame]
+        return float(change @ line) > 0.4 * step
+
+    low, high = start, end
+    while low > 0 and start - low < end - start and goes_on(low - 1):
+        low -= 1
+    while high + 1 < len(thumbs) and high - end < end - start and goes_on(high):
+        high += 1
+    while low < high - 2 and not goes_on(low):
+        low += 1
+    while high > low + 2 and not goes_on(high - 1):
+        high -= 1
+    return low + 1, high
 
 
 def _merge(transitions: list[Transition]) -> list[Transition]:
