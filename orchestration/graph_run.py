@@ -1,14 +1,18 @@
 """One Dagster run of the asset graph, followed line by line, with what killed runs left behind swept first."""
 
+import contextlib
+import os
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
 
 import dagster as dg
 
-from orchestration import definitions, partitions
+from orchestration import definitions, partitions, services
 from orchestration.ask import Ask, say
 from orchestration.ray_jobs import RayJobs
 from orchestration.rooms import Placed
@@ -34,21 +38,45 @@ def run_graph(question: Ask, placed: Sequence[Placed], batch: str, on_ray: bool)
         _sweep(instance, Store(question.root).root if on_ray else "")
         partitions.add(instance, batch)
         name = uuid.uuid4().hex
-        watch = _Watch(instance, name)
-        watch.start()
-        try:
-            result = dg.execute_job(
-                dg.reconstructable(definitions.everything),
-                instance,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                tags={"dagster/partition": batch, _TAG: name},
-                asset_selection=definitions.keys(placed),
-            )
-        finally:
-            watch.finish()
+        with _raw_output_to(services.folder(question.root) / "demo.log") as terminal:
+            watch = _Watch(instance, name, terminal)
+            watch.start()
+            try:
+                result = dg.execute_job(
+                    dg.reconstructable(definitions.everything),
+                    instance,
+                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                    tags={"dagster/partition": batch, _TAG: name},
+                    asset_selection=definitions.keys(placed),
+                )
+            finally:
+                watch.finish()
         if result.success:
             return ""
         return watch.failure or "the Dagster run failed"
+
+
+@contextlib.contextmanager
+def _raw_output_to(log: Path) -> Iterator[TextIO]:
+    """Send what this process and the steps it forks write to a log; yields the terminal's standard error.
+
+    Steps inherit our descriptors, and Dagster copies each job's whole log to them: on a terminal it would bury
+    the progress, and with --json it would reach standard output.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with open(log, "w") as f, os.fdopen(os.dup(2), "w", buffering=1) as terminal:
+        os.dup2(f.fileno(), 1)
+        os.dup2(f.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, descriptor in enumerate(kept, start=1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
 
 
 def _sweep(instance: dg.DagsterInstance, root: str) -> None:
@@ -65,8 +93,9 @@ def _sweep(instance: dg.DagsterInstance, root: str) -> None:
 class _Watch(threading.Thread):
     """Prints a line as each asset starts, goes on and ends, from the run's event log."""
 
-    def __init__(self, instance: dg.DagsterInstance, name: str) -> None:
+    def __init__(self, instance: dg.DagsterInstance, name: str, terminal: TextIO) -> None:
         super().__init__(daemon=True)
+        self._terminal = terminal
         self.failure = ""
         self._instance, self._name = instance, name
         self._ended = threading.Event()
@@ -117,9 +146,8 @@ class _Watch(threading.Thread):
             self._line(now, f"x {step} failed: {_why(event)}")
             self.failure = self.failure or f"stage {step} failed: {_why(event)}"
 
-    @staticmethod
-    def _line(now: float, text: str) -> None:
-        say(f"[{now:6.1f} s] {text}")
+    def _line(self, now: float, text: str) -> None:
+        print(f"[{now:6.1f} s] {text}", file=self._terminal, flush=True)
 
 
 def _why(event: Any) -> str:

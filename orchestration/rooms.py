@@ -116,6 +116,16 @@ def with_ancestors(placed: Sequence[Placed], known: Sequence[Placed]) -> list[Pl
     return [p for p in known if p.name in wanted]
 
 
+def chain_lengths(placed: Sequence[Placed]) -> dict[str, int]:
+    """How many stages wait for each stage, one after the other: what heads the longest chain should start first."""
+    found = {p.name: 0 for p in placed}
+    for p in reversed(placed):  # those that come later are known by now
+        for before in p.after:
+            if before in found:
+                found[before] = max(found[before], found[p.name] + 1)
+    return found
+
+
 def units(placed: Iterable[Placed], store: Store, batch: str | None = None) -> list[tuple[Placed, str | None]]:
     """Each stage with each batch it has to be run for (None where a stage is run once).
 

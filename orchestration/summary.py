@@ -78,7 +78,7 @@ def _group(
     """One line per name, with its metrics side by side."""
     names: dict[str, list[str]] = {}
     for m in measures:
-        if m["group"] == group and m["metric"] in metrics:
+        if m["group"] == group and m["metric"] in metrics and m["value"] is not None:
             names.setdefault(m["name"], []).append(f"{m['metric']} {_rate(m)}")
     return [
         (title if i == 0 else "", f"{name:<16} {', '.join(found)}") for i, (name, found) in enumerate(names.items())

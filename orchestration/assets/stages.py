@@ -15,7 +15,7 @@ from orchestration.assets import describe
 from orchestration.partitions import BATCHES
 from orchestration.ray_jobs import Job, JobFailed, RayJobs, stage_arguments, unit
 from orchestration.resources import Compute, Lake
-from orchestration.rooms import Placed
+from orchestration.rooms import Placed, chain_lengths
 from pipelines.execute import Result, reusable, run_stage
 from schemas.errors import DailiesError, UsageError
 
@@ -26,10 +26,11 @@ _RETRY = dg.RetryPolicy(max_retries=1, delay=5, backoff=dg.Backoff.EXPONENTIAL, 
 def build_assets(placed: Iterable[Placed]) -> list[dg.AssetsDefinition]:
     """All assets of a list of stages."""
     known = {p.name: p for p in placed}
-    return [_asset(p, [known[n] for n in p.after]) for p in known.values()]
+    waiting = chain_lengths(list(known.values()))
+    return [_asset(p, [known[n] for n in p.after], waiting[p.name]) for p in known.values()]
 
 
-def _asset(placed: Placed, before: list[Placed]) -> dg.AssetsDefinition:
+def _asset(placed: Placed, before: list[Placed], priority: int) -> dg.AssetsDefinition:
     stage = placed.stage
 
     @dg.multi_asset(
@@ -43,7 +44,7 @@ def _asset(placed: Placed, before: list[Placed]) -> dg.AssetsDefinition:
         partitions_def=BATCHES if stage.partitioned else None,
         retry_policy=_RETRY,
         pool="gpu" if any(t.name.endswith("_checkpoint") for t in stage.writes) else None,
-        op_tags={"dailies/room": placed.room},
+        op_tags={"dailies/room": placed.room, "dagster/priority": str(priority)},
     )
     def materialise(context: dg.AssetExecutionContext, lake: Lake, compute: Compute) -> Iterator[Any]:
         yield from _materialise(context, placed, lake, compute)
@@ -123,7 +124,7 @@ def _compute(
     made = reusable(stage, store, lake.config(placed), batch=batch)
     if made is None:
         raise dg.Failure(
-            f"Ray job {name} succeeded, and stage `{stage.name}` still is not up to date: its inputs moved"
+            f"Ray job {name} succeeded, and stage `{stage.name}` still is not up to date: its inputs or code changed meanwhile"
         )
     return Result(**{**_fields(made), "computed": True}), f"{jobs.address}/#/jobs/{name}"
 
