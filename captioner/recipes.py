@@ -23,7 +23,17 @@ def tiny() -> CaptionerConfig:
             batch_size=4,
             warmup_steps=2,
             threads=1,
-            model=ModelConfig(width=16, stem=(8, 8), heads=2, layers=1, free_slots=1, vocabulary=300),
+            model=ModelConfig(
+                width=16,
+                stem=(8, 8),
+                glimpse=(8, 8),
+                glimpse_side=8,
+                time_cells=1,
+                heads=2,
+                layers=1,
+                free_slots=1,
+                vocabulary=300,
+            ),
             frames=FrameSpec(num_frames=4, area=24 * 24),
         )
     )

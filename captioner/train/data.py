@@ -18,17 +18,28 @@ from captioner.frames import FrameSpec, moments, pixels, span_of
 from captioner.train.tokenizer import END_ID, KIND_ID, PAD_ID, encode
 from schemas.captions import Fields, Pair
 
+SUBJECTS = 2
+"""Subjects that have heads of their own; what is said of a third is the LM's alone."""
+
 
 def named_fields(fields: Fields) -> dict[str, str]:
     """A record as named closed fields, `shape.0` being the main subject's; what is not said is empty."""
     named = {"count": str(len(fields.subjects)), "relation": fields.relation}
-    for place in range(2):
+    for place in range(SUBJECTS):
         for name in ("shape", "color", "size", "motion"):
             said = getattr(fields.subjects[place], name) if place < len(fields.subjects) else ""
             named[f"{name}.{place}"] = said
     for place in range(2):
         named[f"event.{place}"] = fields.events[place] if place < len(fields.events) else ""
     return {**named, "camera": fields.camera, "background": fields.background}
+
+
+def subject_of(name: str) -> int | None:
+    """Whose field it is: the main subject's (its events too), the second one's, or the scene's (None)."""
+    field, _, place = name.partition(".")
+    if field == "event":
+        return 0
+    return int(place) if place else None
 
 
 def slot_values(records: Sequence[Fields], most: int = 64) -> dict[str, list[str]]:

@@ -1,11 +1,11 @@
 """The captioner that is trained here: a tower with named slots, field heads, and a small causal LM behind the slots.
 
-    frames -> tower -> slots: one per closed field, a few free ones, one for the whole clip
-                        |-> a linear head per field names its value
+    frames -> tower -> slots: one per subject, one per other closed field, a few free ones, one for the whole clip
+                        |-> linear heads name the value of every closed field
     [slots, <short>|<dense>, caption...] -> Llama, trained as a prefix LM through `inputs_embeds`
 
-The LM reads slots, which read unpooled tokens; it copies from vectors that the heads have already taught to mean
-one field each, and its prefix stays short.  In trials pooled queries without such heads stayed at chance
+The LM reads slots, which read unpooled tokens; it copies from vectors that the heads have already taught what
+to mean, and its prefix stays short.  In trials pooled queries without such heads stayed at chance
 (facts/captioner.md 6.4).
 
 Loss as CoCa's with heads: 2 caption + 1 contrastive (clip against the text's end token) + 0.5 fields.
@@ -24,6 +24,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from captioner.train.config import ModelConfig
+from captioner.train.data import SUBJECTS, subject_of
 from captioner.train.tokenizer import END_ID, PAD_ID
 from captioner.train.tower import Tower
 
@@ -41,7 +42,9 @@ class Captioner(nn.Module):
         from transformers import LlamaConfig, LlamaForCausalLM
 
         self.config, self.slots = config, {name: tuple(values) for name, values in slots.items()}
-        self.tower = Tower(config, len(slots) + config.free_slots + 1)
+        others = [name for name in slots if subject_of(name) is None]
+        self.places = [others.index(n) + SUBJECTS if subject_of(n) is None else subject_of(n) for n in slots]
+        self.tower = Tower(config, SUBJECTS + len(others) + config.free_slots + 1, SUBJECTS)
         self.heads = nn.ModuleList(nn.Linear(config.width, len(values)) for values in slots.values())
         self.to_lm = nn.LayerNorm(config.width)
         self.lm: Any = LlamaForCausalLM(
@@ -67,7 +70,7 @@ class Captioner(nn.Module):
         return slots, self.to_lm(slots)
 
     def field_logits(self, slots: Tensor) -> list[Tensor]:
-        return [head(slots[:, i]) for i, head in enumerate(self.heads)]
+        return [head(slots[:, place]) for place, head in zip(self.places, self.heads)]
 
     def loss(self, frames: Tensor, text: Tensor, fields: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch of one shape.
@@ -75,7 +78,7 @@ class Captioner(nn.Module):
         Args:
             frames: uint8 (B, T, H, W, 3).
             text: Ids (B, L): kind token, caption, end token, padding.
-            fields: Class of each slot (B, S - 1); -1 where the value is not in the head's list.
+            fields: Class of each field (B, fields); -1 where the value is not in the head's list.
         """
         slots, prefix = self.see(frames)
         words = self.lm.get_input_embeddings()(text)

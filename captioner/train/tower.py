@@ -2,7 +2,8 @@
 
     RGB of every other frame -> 2-D convolutions to 1/4 --+
     flow between all frames (no weights) -----------------+-> 3-D convolution to 1/8, residual blocks -> tokens
-    tokens + (t, h, w) positions -> one attention block -> one learned query per field reads them -> slots
+    tokens + (t, h, w) positions -> one attention block -> learned queries read them -> slots
+    where a subject's query looks -> a closer look (glimpse.py) -> added to its slot
 
 Motion is built in, not hoped for.  Frame-wise features stayed at chance on motion and camera in trials, and a
 plain Conv3d stem needs hundreds of steps to find them (facts/captioner.md 6.4; docs/log.md); Lucas and Kanade's
@@ -19,11 +20,13 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from captioner.train.config import ModelConfig
+from captioner.train.glimpse import Glimpse, salience
 
 _WINDOW = 5  # pixels at half size over which motion is taken as one
 _FLAT = 2e-4  # added to the squared gradients, which sensor noise alone makes about 1e-4: flat places do not move
 _FARTHEST = 2.0  # pixels at half size; beyond it the linearisation is meaningless
 _RESIDUAL_BLOCKS = 2
+_SALIENCE = 8.0  # initial weight of the hint where subjects are: e**8 between the most and the least salient cell
 
 
 def flow(video_BCTHW: Tensor) -> Tensor:
@@ -77,13 +80,16 @@ class Attend(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
-    def forward(self, q_BSD: Tensor, m_BND: Tensor) -> Tensor:
+    def forward(self, q_BSD: Tensor, m_BND: Tensor, hint_BSN: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What was read, and how much each query looked where (mean over heads, (B, S, N))."""
         b, s, d = q_BSD.shape
         q = self.query(self.norm_q(q_BSD)).view(b, s, self.heads, -1).transpose(1, 2)
         key, value = self.key_value(self.norm_m(m_BND)).chunk(2, dim=-1)
         key, value = (x.view(b, -1, self.heads, d // self.heads).transpose(1, 2) for x in (key, value))
-        q_BSD = q_BSD + self.out(F.scaled_dot_product_attention(q, key, value).transpose(1, 2).reshape(b, s, d))
-        return q_BSD + self.feed(self.norm_f(q_BSD))
+        match = q @ key.transpose(-1, -2) * (d // self.heads) ** -0.5
+        weights = (match if hint_BSN is None else match + hint_BSN[:, None]).softmax(dim=-1)
+        q_BSD = q_BSD + self.out((weights @ value).transpose(1, 2).reshape(b, s, d))
+        return q_BSD + self.feed(self.norm_f(q_BSD)), weights.mean(dim=1)
 
 
 class Residual(nn.Module):
@@ -110,27 +116,36 @@ class Stem(nn.Module):
         self.to_eighth = nn.Conv3d(second, config.width, 3, stride=2, padding=1)
         self.deeper = nn.Sequential(*(Residual(config.width) for _ in range(_RESIDUAL_BLOCKS)))
 
-    def forward(self, video: Tensor) -> Tensor:
-        with torch.no_grad():
-            moved = flow(video)
+    def forward(self, video: Tensor, moved: Tensor) -> Tensor:
         x = F.relu(self.norm_half(self.to_half(video[:, :, ::2])))
         x = F.relu(self.norm_quarter(self.to_quarter(torch.cat([x, moved], dim=1))))
         return self.deeper(self.to_eighth(x))
 
 
 class Tower(nn.Module):
-    """uint8 frames (B, T, H, W, 3) to slots (B, S, D)."""
+    """uint8 frames (B, T, H, W, 3) to slots (B, S, D); the first slots are the subjects'."""
 
-    def __init__(self, config: ModelConfig, num_slots: int) -> None:
+    def __init__(self, config: ModelConfig, num_slots: int, num_subjects: int) -> None:
         super().__init__()
+        self.num_subjects = num_subjects
         self.stem = Stem(config)
         self.norm = nn.LayerNorm(config.width)
         self.mix = Attend(config.width, config.heads)
         self.queries = nn.Parameter(torch.randn(num_slots, config.width) * 0.5)
+        self.salience = nn.Parameter((torch.arange(num_slots) < num_subjects).float() * _SALIENCE)
         self.read = Attend(config.width, config.heads)
+        self.glimpse = Glimpse(config, config.time_cells)
 
     def forward(self, frames: Tensor) -> Tensor:
-        x = self.stem(frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0)
-        tokens = self.norm(x.flatten(2).transpose(1, 2)) + positions(x.shape[2:], x.shape[1])
-        tokens = self.mix(tokens, tokens)
-        return self.read(self.queries.expand(len(tokens), -1, -1), tokens)
+        video = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
+        with torch.no_grad():
+            moved = flow(video)
+        x = self.stem(video, moved)
+        grid = x.shape[2:]
+        tokens = self.norm(x.flatten(2).transpose(1, 2)) + positions(grid, x.shape[1])
+        tokens, _ = self.mix(tokens, tokens)
+        hint = self.salience[None, :, None] * salience(video, grid)[:, None]
+        slots, looked = self.read(self.queries.expand(len(tokens), -1, -1), tokens, hint)
+        subjects, others = slots[:, : self.num_subjects], slots[:, self.num_subjects :]
+        closer = self.glimpse(video, moved, looked[:, : self.num_subjects], grid)
+        return torch.cat([subjects + closer, others], dim=1)

@@ -15,7 +15,7 @@ import torch
 from captioner.recipes import tiny
 from captioner.stages import CAPTIONER_MODEL
 from captioner.train.checkpoint import load_checkpoint
-from captioner.train.config import ModelConfig, TrainConfig
+from captioner.train.config import TrainConfig
 from captioner.train.data import by_shape, draw, example, named_fields, slot_values
 from captioner.train.model import Captioner
 from captioner.train.tokenizer import CONTROL, END_ID, SHORT_ID, decode, encode, train_tokenizer
@@ -131,7 +131,7 @@ def test_the_cached_greedy_text_is_the_models_own_best_next_token() -> None:
 
 
 def test_the_rate_warms_up_and_ends_near_zero() -> None:
-    config = TrainConfig(steps=100, warmup_steps=10)
+    config = TrainConfig(steps=100, warmup_steps=10, learning_rate=1e-3)
     assert rate_at(0, config) == pytest.approx(1e-4)
     assert max(rate_at(s, config) for s in range(100)) <= 1e-3
     assert rate_at(99, config) < 1e-6
@@ -144,7 +144,7 @@ def test_it_learns_to_name_what_it_sees() -> None:
         batch_size=8,
         warmup_steps=10,
         learning_rate=4e-3,
-        model=ModelConfig(width=32, stem=(8, 16), heads=2, layers=1, free_slots=1, vocabulary=300),
+        model=dataclasses.replace(CONFIG.model, width=32, stem=(8, 16)),
     )
     trained = train(pairs(24, 6), config, Memory())
     assert np.mean(trained.losses[-10:]) < 0.7 * trained.losses[0]
