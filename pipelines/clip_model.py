@@ -60,6 +60,8 @@ class ClipConfig:
     """Width of the text transformer."""
     text_layers: int = 2
     """Its layers."""
+    context_length: int = 40
+    """Tokens of text it reads; captions are scored a sentence at a time, and theirs are shorter than this."""
     seed: int = 0
     """Of the weights and the draws."""
     threads: int = 1
@@ -88,7 +90,7 @@ def open_clip_config(config: ClipConfig) -> dict[str, Any]:
                 "patch_size": config.patch_size,
             },
             "text_cfg": {
-                "context_length": 77,
+                "context_length": config.context_length,
                 "vocab_size": 49408,
                 "width": config.text_width,
                 "heads": max(1, config.text_width // 32),
@@ -228,7 +230,7 @@ def train_clip(
     try:
         cfg = open_clip_config(config)["model_cfg"]
         model = open_clip.CLIP(**cfg)
-        tokenizer = open_clip.SimpleTokenizer(context_length=77)
+        tokenizer = open_clip.SimpleTokenizer(context_length=config.context_length)
         frames, texts = _pictures(train, config), [_texts(r) for r in train]
         loss = _fit(model, tokenizer, frames, texts, config)
         metrics: dict[str, Any] = {"loss": round(loss, 4)}
