@@ -123,9 +123,8 @@ def _compute(
     name = jobs.run(job, say=context.log.info)
     made = reusable(stage, store, lake.config(placed), batch=batch)
     if made is None:
-        raise dg.Failure(
-            f"Ray job {name} succeeded, and stage `{stage.name}` still is not up to date: its inputs or code changed meanwhile"
-        )
+        what = f"Ray job {name} succeeded, and stage `{stage.name}` still is not up to date"
+        raise dg.Failure(f"{what}: its inputs or its code changed while it ran")
     return Result(**{**_fields(made), "computed": True}), f"{jobs.address}/#/jobs/{name}"
 
 
