@@ -5,7 +5,6 @@ checkpoint folder is diffusers' own layout, so `AutoencoderKLWan.from_pretrained
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 from pipelines.execute import Context, Output
 from schemas.checkpoints import AUTOENCODER_CHECKPOINT, Checkpoint
 from schemas.clips import CLIP_FILES
-from schemas.errors import ModelError
+from schemas.errors import MissingTable, ModelError
 from schemas.ids import canonical_json, digest
 from schemas.store import Store
 from trainer.autoencoder.model import load
@@ -78,12 +77,8 @@ def _read(store: Store, rows: list[dict[str, Any]], settings: AutoencoderSetting
         try:
             plan = prepare(row["num_frames"], row["fps"], row["width"], row["height"], settings.shape, compression)
             clips[row["clip_id"]] = read(store.fetch(row["path"]), plan)
-        except (Unfit, OSError, ValueError, LookupError, ModelError):
+        except (Unfit, MissingTable, OSError, ValueError):  # counted as unread; `latents` gives each its reason
             continue
-        except Exception as e:  # a missing file is the store's own error; anything else is ours
-            if not os.path.exists(store.at(row["path"])):
-                continue
-            raise e
     return clips, len(rows) - len(clips)
 
 
