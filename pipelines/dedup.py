@@ -47,7 +47,7 @@ class DedupConfig:
         if not (
             -1 <= self.min_cosine <= 1 and -1 <= self.min_correlation <= 1 and 0 < self.max_mean <= self.max_cell <= 1
         ):
-            raise ValueError("min_cosine and min_correlation lie in [-1, 1], max_mean and max_cell in (0, 1]")
+            raise ValueError("max_mean and max_cell lie in (0, 1], max_mean not above max_cell")
 
 
 def fingerprint(jpegs: list[bytes]) -> np.ndarray | None:

@@ -58,7 +58,7 @@ CLASSICAL: tuple[Rule, ...] = (
     Rule(name="static", column="score_motion.moving_share", min=0.004, reason="nothing moves"),
     Rule(name="flicker", column="score_flicker.amplitude", max=0.05, reason="brightness flickers"),
     Rule(name="text", column="score_text.area", max=0.02, reason="text is burnt in"),
-    Rule(name="watermark", column="score_overlay.corner", max=0.5, reason="a mark stands still in a corner"),
+    Rule(name="watermark", column="score_overlay.corner", max=0.75, reason="a mark stands still in a corner"),
     Rule(name="near_duplicate", column="duplicates.cosine", max=0.5, reason="nearly the same as a clip that is kept"),
 )
 """Rules over classical scores; thresholds measured on synthetic footage, see docs/measurements.md."""

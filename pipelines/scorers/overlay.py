@@ -14,7 +14,8 @@ _CORNER = 0.34
 """Side of a corner, as a share of each side of the picture."""
 _SIZE = (0.08, 0.4)
 """Side of a mark, in short sides of the picture."""
-_STROKE = 0.1
+_STROKES = (0.1, 0.2, 0.3, 0.4)
+"""Contrasts at which strokes are joined; a mark that touches a weaker line comes free at a higher one."""
 _LEAST_PIXELS = 0.1
 """Share of its box that a mark's strokes fill."""
 
@@ -38,33 +39,35 @@ def stroke_contrast(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def corner_mark(bright: np.ndarray, dark: np.ndarray) -> float:
-    """Strongest blob of still strokes inside a corner.
+    """Contrast of the strongest blob of still strokes inside a corner, [0, 1].
 
     Args:
         bright, dark: (height, width) stroke contrast that holds over the whole clip, [0, 1].
     """
+    return max(_marks_at(bright, dark, level) for level in _STROKES)
+
+
+def _marks_at(bright: np.ndarray, dark: np.ndarray, level: float) -> float:
+    """The same with strokes above one contrast."""
     import cv2
 
     height, width = bright.shape
     short = min(height, width)
-    mask = ((bright > _STROKE) | (dark > _STROKE)).astype(np.uint8)
+    mask = ((bright > level) | (dark > level)).astype(np.uint8)
     reach = max(3, round(0.03 * short) | 1)
     joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     best = 0.0
     for label in range(1, count):
         x, y, w, h, _ = (int(v) for v in stats[label])
-        if not (_SIZE[0] * short <= min(w, h) and max(w, h) <= _SIZE[1] * short) or not _in_corner(
-            x, y, w, h, width, height
-        ):
+        fits = _SIZE[0] * short <= min(w, h) and max(w, h) <= _SIZE[1] * short
+        if not fits or not _in_corner(x, y, w, h, width, height):
             continue
-        inside = labels[y : y + h, x : x + w] == label
-        strong = inside & (mask[y : y + h, x : x + w] > 0)
-        if strong.mean() < _LEAST_PIXELS:
+        box = (slice(y, y + h), slice(x, x + w))
+        inside = labels[box] == label
+        if (inside & (mask[box] > 0)).mean() < _LEAST_PIXELS:
             continue
-        contrast = np.percentile(bright[y : y + h, x : x + w][inside], 90) + np.percentile(
-            dark[y : y + h, x : x + w][inside], 90
-        )
+        contrast = np.percentile(bright[box][inside], 90) + np.percentile(dark[box][inside], 90)
         best = max(best, float(contrast))
     return min(1.0, best)
 

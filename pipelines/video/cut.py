@@ -145,7 +145,7 @@ def _encode(video: Video, clip: Clip, out: str, config: CutConfig, limits: Probe
         process = _start(command, said)
         try:
             written = _feed(process.stdin, _span(video, clip, limits, config.deadline_s, by_index), clip)
-        except (BrokenPipeError, av.error.BrokenPipeError):
+        except (BrokenPipeError, av.error.FFmpegError):  # ffmpeg went away, or a frame could not be handed over
             written = -1
         finally:
             if process.stdin and not process.stdin.closed:

@@ -10,6 +10,7 @@ A proxy is shown as a viewer sees it: turned, with square pixels, short side at 
 import dataclasses
 import io
 import math
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -63,8 +64,9 @@ class Shrinker:
 
     def _build(self, frame: Any, key: tuple[int, int, str]) -> None:
         graph = av.filter.Graph()
+        graph.threads = 1  # workers are the parallelism
         source = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or None
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
         )
         scale = graph.add("scale", f"w={self.width}:h={self.height}:flags=fast_bilinear")
         # limited range, whatever the source: one meaning of luma
@@ -108,7 +110,9 @@ class ProxyMaker:
     def jpeg(self, frame: Any) -> bytes:
         """Encode a frame as it is shown."""
         width, height = self.size if self._rotation in (0, 180) else self.size[::-1]
-        small = self._scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation="AREA")
+        small = self._scaler.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation="AREA", threads=1
+        )
         rgb = small.to_ndarray()
         if self._rotation:
             rgb = np.ascontiguousarray(np.rot90(rgb, k=-self._rotation // 90))
@@ -133,7 +137,7 @@ class ProxyMaker:
         name = frame.format.name
         if name.startswith(("yuv4", "yuvj4", "gray", "nv12")) and frame.format.components[0].bits == 8:
             return _plane_view(frame.planes[0])
-        return self._to_gray.reformat(frame, format="gray").to_ndarray()
+        return self._to_gray.reformat(frame, format="gray", threads=1).to_ndarray()
 
 
 def read_jpeg(jpeg: bytes) -> np.ndarray:
@@ -148,4 +152,5 @@ def nearest_indices(num: int, count: int) -> list[int]:
         return []
     if count <= 1 or num == 1:
         return [num // 2]
-    return sorted({round(i * (num - 1) / (count - 1)) for i in range(min(count, num))})
+    count = min(count, num)
+    return sorted({round(i * (num - 1) / (count - 1)) for i in range(count)})

@@ -1,0 +1,82 @@
+"""A clip file holds exactly the frames of its span, upright, cropped, with square pixels."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.scan import ScanConfig, scan
+from pipelines.video.cut import CutConfig, CutFailed, cut
+from pipelines.video.probe import ProbeConfig, probe
+from schemas.clips import Clip
+from schemas.table import to_rows
+from tests.videos import decode_all, make_video, numbered, read_number
+
+
+def span(path: Path, start: int, end: int, crop: list[int] | None = None) -> tuple[object, Clip]:
+    """The video's row and a clip of its frames [start, end)."""
+    video = probe(str(path.parent), path.name, path.stat().st_size, ProbeConfig())
+    out = scan(video, ScanConfig(), "test")
+    pts = out["signals"]["pts"][0].as_py()
+    clip = to_rows(out["clips"], Clip)[0]
+    base = Fraction(clip.time_base_num, clip.time_base_den)
+    last = pts[end] if end < len(pts) else pts[-1] + (pts[-1] - pts[-2])
+    values = {n: getattr(clip, n) for n in Clip.__slots__}
+    values.update(start_frame=start, end_frame=end, start_pts=pts[start], end_pts=last, crop=crop)
+    values.update(fps=float((end - start) / ((last - pts[start]) * base)))
+    return video, Clip(**values)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 12), (7, 31), (24, 25), (35, 50)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_the_cut_is_exact_to_the_frame(tmp_path: Path, start: int, end: int, suffix: str) -> None:
+    path = make_video(tmp_path / f"a{suffix}", [numbered(i) for i in range(50)], options={"bf": "2"})
+    video, clip = span(path, start, end)
+    made = cut(video, clip, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
+    assert made.num_frames == end - start
+    assert [read_number(p) for _, p in decode_all(tmp_path / "out.mp4")] == list(range(start, end))
+
+
+def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
+    times = [0, 40, 50, 170, 210, 400, 440, 1000, 1040, 1080]
+    path = make_video(tmp_path / "v.mkv", [numbered(i) for i in range(10)], times=times, time_base=Fraction(1, 1000))
+    video, clip = span(path, 2, 8)
+    cut(video, clip, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
+    found = [float(t) for t, _ in decode_all(tmp_path / "out.mp4")]
+    assert [t - found[0] for t in found] == pytest.approx([(t - 50) / 1000 for t in times[2:8]], abs=0.002)
+
+
+def test_rotation_pixel_shape_and_crop_are_undone(tmp_path: Path) -> None:
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[8:40, 16:48] = (250, 250, 250)
+    path = make_video(tmp_path / "r.mp4", [picture] * 20, rotation=-90)
+    video, clip = span(path, 0, 20, crop=[8, 16, 32, 32])
+    made = cut(video, clip, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
+    assert (made.width, made.height) == (32, 32)
+    assert np.mean([p.min() for _, p in decode_all(tmp_path / "out.mp4")]) > 200  # the white square, and nothing else
+
+
+def test_odd_sizes_lose_one_pixel_at_most(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "o.webm", [numbered(i)[:63, :95] for i in range(12)], codec="libvpx-vp9")
+    video, clip = span(path, 0, 12)
+    made = cut(video, clip, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
+    assert (made.width, made.height, made.num_frames) == (94, 62, 12)
+
+
+def test_a_span_that_is_not_there_fails_with_a_reason_and_leaves_no_file(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", [numbered(i) for i in range(20)])
+    video, clip = span(path, 0, 20)
+    values = {n: getattr(clip, n) for n in Clip.__slots__}
+    longer = Clip(**{**values, "end_frame": 30, "end_pts": clip.end_pts * 2})
+    with pytest.raises(CutFailed, match="expected 30 frames"):
+        cut(video, longer, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_an_ffmpeg_that_fails_gives_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAILIES_FFMPEG", "/bin/false")
+    path = make_video(tmp_path / "a.mp4", [numbered(i) for i in range(20)])
+    video, clip = span(path, 0, 20)
+    with pytest.raises(CutFailed, match="ffmpeg ended with"):
+        cut(video, clip, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
