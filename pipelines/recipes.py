@@ -5,9 +5,17 @@ from collections.abc import Callable
 from pipelines.clip_model import ClipConfig
 from pipelines.config import CurationConfig
 from pipelines.policy import CLASSICAL, WITH_CLIP, PolicyConfig, move_bound
+from pipelines.synthetic.config import SyntheticConfig
+from pipelines.synthetic.pairs import PairsConfig
+from pipelines.synthetic.world import WorldConfig
 
 _SMALL_CLIP = ClipConfig(steps=150, image_size=48, width=96, layers=2)
 """About 30 CPU seconds of training; it knows the synthetic world a little, and nothing else."""
+_SIMPLE = SyntheticConfig(
+    world=WorldConfig(subject_weights=(0.9, 0.08, 0.02), two_events=0.05),
+    pairs=PairsConfig(two_subjects=0.08),
+)
+"""Mostly one subject doing one thing: what a captioner learns in five minutes on one core."""
 
 
 _FOOTAGE_BOUNDS = ("text.max=0.08", "watermark.max=0.95", "freeze.max=0.5", "static.min=0.01")
@@ -21,6 +29,7 @@ def demo() -> CurationConfig:
     Expect:  44 videos rendered, scanned, scored and judged in a few minutes; about half of the clips kept.
     """
     return CurationConfig(
+        synthetic=_SIMPLE,
         clip=_SMALL_CLIP,
         policy=PolicyConfig(rules=move_bound(WITH_CLIP, "too_short.min=1.0")),
     )
