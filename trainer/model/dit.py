@@ -81,6 +81,7 @@ class DiT(nn.Module):
         """Velocity of every token, (L, token_channels)."""
         device = pack.x.device
         text, text_lengths = self.text(pack.texts)
+        text = text.to(device)  # a frozen encoder stays where it is
         own = segments(pack.lengths, pack.lengths, device)
         to_text = segments(pack.lengths, text_lengths, device)
         rotation = angles(pack.positions, self._head_dim, self.config.rope_theta, self.config.rope_per_second)
