@@ -44,16 +44,20 @@ def corner_mark(bright: np.ndarray, dark: np.ndarray) -> float:
     Args:
         bright, dark: (height, width) stroke contrast that holds over the whole clip, [0, 1].
     """
-    return max(_marks_at(bright, dark, level) for level in _STROKES)
+    found = 0.0
+    for level in _STROKES:
+        # apart as well as together: the gap between a bright mark and the frame's edge is a dark stroke
+        for mask in (bright > level, dark > level, (bright > level) | (dark > level)):
+            found = max(found, _marks_in(mask.astype(np.uint8), bright, dark))
+    return found
 
 
-def _marks_at(bright: np.ndarray, dark: np.ndarray, level: float) -> float:
-    """The same with strokes above one contrast."""
+def _marks_in(mask: np.ndarray, bright: np.ndarray, dark: np.ndarray) -> float:
+    """The same among one mask's blobs."""
     import cv2
 
     height, width = bright.shape
     short = min(height, width)
-    mask = ((bright > level) | (dark > level)).astype(np.uint8)
     reach = max(3, round(0.03 * short) | 1)
     joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)

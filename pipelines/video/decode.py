@@ -17,10 +17,9 @@ from fractions import Fraction
 from typing import Any
 
 import av
-import av.logging
 
 from pipelines.video.probe import ProbeConfig, demuxer_trouble, too_large
-from pipelines.video.source import NotFootage, is_image, open_container, prepare, video_stream
+from pipelines.video.source import NotFootage, is_image, listening, open_container, prepare, video_stream
 
 _MAX_DEMUX_ERRORS = 50
 _HARMLESS = ("co located POCs", "mmco:", "Application provided invalid", "Frame num change", "unknown SEI")
@@ -81,8 +80,7 @@ def decode_frames(
         from_pts: Seek to the key frame before this time first; indices then count from there.
     """
     deadline = time.monotonic() + deadline_s
-    av.logging.set_level(av.logging.ERROR)
-    with av.logging.Capture() as log:
+    with listening() as log:
         try:
             with open_container(folder, path, limits.deadline_s) as container:
                 stream = video_stream(container, is_image(container))

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 SMALL_AREA = 160 * 90
-_EVEN = 2
+_EVEN, _FULL_RANGE = 2, 2
 
 
 def small_size(width: int, height: int, area: int = SMALL_AREA) -> tuple[int, int]:
@@ -48,13 +48,13 @@ class Shrinker:
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = small_size(width, height)
-        self._key: tuple[int, int, str] | None = None
+        self._key: tuple[int, int, str, int] | None = None
         self._source: Any = None
         self._sink: Any = None
         self._graph: Any = None
 
     def shrink(self, frame: Any) -> SmallPicture:
-        key = (frame.width, frame.height, frame.format.name)
+        key = (frame.width, frame.height, frame.format.name, int(frame.color_range))
         if key != self._key:
             self._build(frame, key)
         self._source.push(frame)
@@ -62,14 +62,16 @@ class Shrinker:
         luma, blue, red = (_plane(p) for p in small.planes[:3])
         return SmallPicture(luma, blue, red)
 
-    def _build(self, frame: Any, key: tuple[int, int, str]) -> None:
+    def _build(self, frame: Any, key: tuple[int, int, str, int]) -> None:
         graph = av.filter.Graph()
         graph.threads = 1  # workers are the parallelism
         source = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
         )
-        scale = graph.add("scale", f"w={self.width}:h={self.height}:flags=fast_bilinear")
         # limited range, whatever the source: one meaning of luma
+        full = frame.format.name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
+        ranges = f"in_range={'full' if full else 'auto'}:out_range=limited"
+        scale = graph.add("scale", f"w={self.width}:h={self.height}:flags=fast_bilinear:{ranges}")
         layout = graph.add("format", "pix_fmts=yuv420p")
         sink = graph.add("buffersink")
         source.link_to(scale)

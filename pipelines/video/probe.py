@@ -15,9 +15,8 @@ from fractions import Fraction
 from typing import Any
 
 import av
-import av.logging
 
-from pipelines.video.source import NotFootage, is_image, open_bytes, open_container, prepare, video_stream
+from pipelines.video.source import NotFootage, is_image, listening, open_bytes, open_container, prepare, video_stream
 from schemas.ids import ID_DIGITS
 from schemas.videos import Video, VideoStatus
 
@@ -71,8 +70,7 @@ class _Packets:
 def probe(folder: str, path: str, size_bytes: int, config: ProbeConfig) -> Video:
     """Describe one file; never raises for what the file holds."""
     base = Video(path=path, folder=folder, video_id="", status=VideoStatus.OK, size_bytes=size_bytes)
-    av.logging.set_level(av.logging.ERROR)
-    with av.logging.Capture() as log:
+    with listening() as log:
         try:
             row = _probe(base, config, log)
         except NotFootage as e:

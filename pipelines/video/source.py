@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import av
+import av.logging
 import fsspec
 
 from schemas.errors import FootageError
@@ -100,6 +101,18 @@ def open_bytes(folder: str, path: str) -> Iterator[Any]:
     full = join(folder, path)
     with fsspec.open(full, "rb") if is_url(folder) else open(full, "rb") as f:
         yield f
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[list[tuple[int, str, str]]]:
+    """libav's complaints on this thread as (level, who, text): it conceals errors and tells only its log.
+
+    Repeated messages must be kept: else what is heard of one file depends on the file before it.
+    """
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    with av.logging.Capture() as log:
+        yield log
 
 
 @contextlib.contextmanager

@@ -77,3 +77,14 @@ def test_a_file_that_is_no_video_ends_with_a_reason(tmp_path: Path) -> None:
 def test_a_broken_jpeg_is_an_error() -> None:
     with pytest.raises(OSError, match="cannot identify"):
         read_jpeg(b"nothing")
+
+
+def test_what_is_heard_of_a_file_does_not_depend_on_the_file_before(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", shot(3, 60), options={"x264-params": "keyint=12:min-keyint=12:scenecut=0"})
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 400] = bytes((i * 37 + 11) % 256 for i in range(400))
+    path.write_bytes(data)
+    first, second = run(path), run(path)
+    assert first[0] == second[0]
+    assert first[1].damaged == second[1].damaged != []
