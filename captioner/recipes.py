@@ -12,7 +12,8 @@ def demo() -> CaptionerConfig:
 
     Run:     dailies stage captioner_model --root runs/demo
     """
-    return CaptionerConfig()
+    # one thread: other assets train beside it, and two teams of threads on two cores spend their time waiting
+    return CaptionerConfig(train=TrainConfig(steps=1000, threads=1))
 
 
 def tiny() -> CaptionerConfig:
