@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ROOT ?= runs/demo
 
-# OpenMP teams larger than the machine slow small models down; Ray and Dagster inherit this.
-export OMP_NUM_THREADS ?= 2
+# Two assets run side by side: a team of threads each would spend its time waiting for the other.
+export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 export DAGSTER_DISABLE_TELEMETRY := yes
 
