@@ -18,6 +18,7 @@ Policies live in code (`CLASSICAL`) or in a TOML file:
 import dataclasses
 import tomllib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from schemas.errors import ConfigError
 from schemas.verdicts import Selection, Verdict, VerdictRow
@@ -125,7 +126,8 @@ def move_bound(rules: tuple[Rule, ...], text: str) -> tuple[Rule, ...]:
         raise ConfigError(f"a bound is `rule.min=0.3`, `rule.max=0.5` or `rule=off`, got `{text}`")
     try:
         bound = None if value.strip().lower() == "none" else float(value)
-        return tuple(dataclasses.replace(r, **{side: bound}) if r.name == name else r for r in rules)
+        moved: dict[str, Any] = {side: bound}
+        return tuple(dataclasses.replace(r, **moved) if r.name == name else r for r in rules)
     except ValueError as e:
         raise ConfigError(f"`{text}`: {e}") from e
 

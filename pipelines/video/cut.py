@@ -201,7 +201,7 @@ def count_frames(path: str) -> CutFile:
     """Open a written clip and count its packets; each is one frame."""
     with av.open(path) as container:
         stream = container.streams.video[0]
-        times = sorted((p.pts, p.duration or 0) for p in container.demux(stream) if p.size)
+        times = sorted((p.pts or 0, p.duration or 0) for p in container.demux(stream) if p.size)
         base = stream.time_base or Fraction(1)
         context = stream.codec_context
         length = float((times[-1][0] + times[-1][1] - times[0][0]) * base) if times else 0.0

@@ -115,7 +115,7 @@ class ProxyMaker:
         small = self._scaler.reformat(
             frame, width=width, height=height, format="rgb24", interpolation="AREA", threads=1
         )
-        rgb = small.to_ndarray()
+        rgb: np.ndarray = small.to_ndarray()
         if self._rotation:
             rgb = np.ascontiguousarray(np.rot90(rgb, k=-self._rotation // 90))
         buffer = io.BytesIO()
