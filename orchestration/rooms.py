@@ -29,6 +29,8 @@ _CONFIG = {"curation": "curation", "captioner": "captioner", "trainer": "trainer
 _AFTER = {"videos": ("footage",)}
 OTHER_ROOMS = "DAILIES_ROOMS"
 """Environment variable that names a module whose `PLACED` and `RECIPES` take the place of ours (tests, own graphs)."""
+_COST = {"captioner_model": 30, "dit": 20, "autoencoder": 12, "footage": 6, "clip_model": 5, "pairs": 4, "scan": 4}
+"""About how long a stage takes in the demo, in units of a short one; decides nothing but which starts first."""
 SYNTHETIC_ONLY = "footage"
 """The stage that renders footage; a batch of real footage leaves it out."""
 
@@ -117,12 +119,12 @@ def with_ancestors(placed: Sequence[Placed], known: Sequence[Placed]) -> list[Pl
 
 
 def chain_lengths(placed: Sequence[Placed]) -> dict[str, int]:
-    """How many stages wait for each stage, one after the other: what heads the longest chain should start first."""
-    found = {p.name: 0 for p in placed}
+    """How long the longest chain is that each stage heads, itself included: what heads the longest starts first."""
+    found = {p.name: _COST.get(p.name, 1) for p in placed}
     for p in reversed(placed):  # those that come later are known by now
         for before in p.after:
             if before in found:
-                found[before] = max(found[before], found[p.name] + 1)
+                found[before] = max(found[before], found[p.name] + _COST.get(before, 1))
     return found
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from orchestration import recipes
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
@@ -38,3 +40,13 @@ def test_the_make_targets_of_the_readme_exist() -> None:
     makefile = (Path(__file__).parents[1] / "Makefile").read_text()
     for target in set(re.findall(r"^make (\w+)", README, flags=re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_line_that_names_real_models_is_accepted() -> None:
+    (line,) = re.findall(r"^dailies curate FOLDER .*--set .*$", README, flags=re.MULTILINE)
+    settings = re.findall(r"--set (\S+)", line)
+    (name,) = re.findall(r"--recipe (\S+)", line)
+    chosen = recipes.recipe(name, settings)
+    assert chosen.curation.clip.model
+    assert chosen.captioner.backend == "transformers_vlm"
+    assert chosen.trainer.autoencoder.pretrained
