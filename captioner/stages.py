@@ -249,7 +249,7 @@ def _cells(rows: Sequence[Caption], jobs: Sequence[Job]) -> list[tuple[bytes, st
 
 CAPTIONER_MODEL = Stage(
     name="captioner_model",
-    version=1,
+    version=2,
     reads=(PAIRS,),
     writes=(CAPTIONER_CHECKPOINT,),
     run=train_captioner,

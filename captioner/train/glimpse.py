@@ -19,13 +19,24 @@ from torch import Tensor, nn
 from captioner.train.config import ModelConfig
 
 
+def middles(frames: int, time_cells: int) -> list[int]:
+    """The frame in the middle of each time cell."""
+    return [(2 * i + 1) * frames // (2 * time_cells) for i in range(time_cells)]
+
+
+@torch.no_grad()
+def strangeness(video_BCTHW: Tensor) -> Tensor:
+    """How far each pixel is from its frame's mean colour, (B, 1, T, H, W): a silhouette, whatever the colours."""
+    mean = video_BCTHW.mean(dim=(3, 4), keepdim=True)
+    return (video_BCTHW - mean).square().sum(dim=1, keepdim=True).sqrt()
+
+
 @torch.no_grad()
 def salience(video_BCTHW: Tensor, grid: Sequence[int]) -> Tensor:
-    """How far each cell is from its frame's mean colour, 1 for the farthest in its time cell; (B, t * h * w)."""
-    far = (video_BCTHW - video_BCTHW.mean(dim=(3, 4), keepdim=True)).square().sum(dim=1, keepdim=True).sqrt()
+    """Strangeness of each cell in the middle frame of its time cell, 1 for the strangest there; (B, t * h * w)."""
     t, h, w = (int(c) for c in grid)
-    kernel = (far.shape[2] // t, far.shape[3] // h, far.shape[4] // w)
-    cells = F.avg_pool3d(far, kernel).reshape(len(far), t, h * w)
+    far = strangeness(video_BCTHW[:, :, middles(video_BCTHW.shape[2], t)])
+    cells = F.avg_pool3d(far, (1, far.shape[3] // h, far.shape[4] // w)).reshape(len(far), t, h * w)
     return (cells / cells.amax(dim=-1, keepdim=True).clamp(min=1e-6)).flatten(1)
 
 
@@ -62,7 +73,7 @@ class Glimpse(nn.Module):
         self.side, self.reach = config.glimpse_side, config.glimpse_reach
         first, second = config.glimpse
         self.look = nn.Sequential(
-            nn.Conv2d(5, first, 5, stride=2, padding=2),
+            nn.Conv2d(6, first, 5, stride=2, padding=2),
             nn.GroupNorm(8, first),
             nn.ReLU(),
             nn.Conv2d(first, second, 3, padding=1),
@@ -74,15 +85,21 @@ class Glimpse(nn.Module):
             nn.Flatten(),
             nn.Linear(second * (self.side // 4) ** 2, config.width),
         )
-        self.over_time = nn.Linear(config.width * time_cells, config.width)  # in order: two events differ from one
+        self.over_time = nn.Sequential(  # in order, and not linear: two events are a difference between cells
+            nn.ReLU(),
+            nn.Linear(config.width * time_cells, 2 * config.width),
+            nn.ReLU(),
+            nn.Linear(2 * config.width, config.width),
+        )
 
     def forward(self, video: Tensor, moved: Tensor, weights_BKN: Tensor, grid: Sequence[int]) -> Tensor:
         x, y = centres(weights_BKN, grid)
         b, k, t = x.shape
         frames, height, width = video.shape[2:]
-        middle = [(2 * i + 1) * frames // (2 * t) for i in range(t)]
+        middle = video[:, :, middles(frames, t)]
         reach = torch.tensor([2 * self.reach / width, 2 * self.reach / height])
-        seen = patches(video[:, :, middle], x, y, side=self.side, reach=reach)
+        seen = patches(torch.cat([middle, strangeness(middle)], dim=1), x, y, side=self.side, reach=reach)
         flows = F.avg_pool3d(moved, (moved.shape[2] // t, 1, 1))
         felt = patches(flows, x, y, side=self.side, reach=reach)
-        return self.over_time(self.look(torch.cat([seen, felt], dim=1)).view(b, k, -1))
+        looks = self.look(torch.cat([seen, felt], dim=1)).view(b, k, t, -1)
+        return looks.mean(dim=2) + self.over_time(looks.flatten(2))  # what stays, and what changes

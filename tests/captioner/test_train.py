@@ -14,7 +14,7 @@ import torch
 
 from captioner.recipes import tiny
 from captioner.stages import CAPTIONER_MODEL
-from captioner.train.checkpoint import load_checkpoint
+from captioner.train.checkpoint import load_checkpoint, save_checkpoint
 from captioner.train.config import TrainConfig
 from captioner.train.data import by_shape, draw, example, named_fields, slot_values
 from captioner.train.model import Captioner
@@ -205,6 +205,24 @@ def test_a_run_killed_with_signal_9_ends_in_the_same_weights(tmp_path: Path) -> 
         losses.append(result.metrics["loss_first"])
     assert digests[0] == digests[1]
     assert losses[0] == losses[1]
+
+
+def test_a_checkpoint_names_fields_and_writes_as_the_model_that_was_saved(tmp_path: Path) -> None:
+    learn = [
+        dataclasses.replace(p, fields=dataclasses.replace(p.fields, background=f"b{n % 2}"))
+        for n, p in enumerate(pairs())
+    ]
+    trained = train(learn, CONFIG, Memory())
+    names = list(trained.net.slots)
+    assert names != sorted(names)  # else a checkpoint that sorts them would pass
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (2, 4, 16, 32, 3)).astype(np.uint8))
+    name, path = save_checkpoint(Store(tmp_path).create(), trained.net, trained.tokenizer, CONFIG.frames, {})
+    loaded = load_checkpoint(str(tmp_path / path))
+    assert (loaded.digest, list(loaded.net.slots), loaded.net.slots) == (name, names, trained.net.slots)
+    with torch.no_grad():
+        said, again = (net.field_logits(net.see(frames)[0]) for net in (trained.net, loaded.net))
+    assert all(torch.equal(a, b) for a, b in zip(said, again))
+    assert trained.net.write(frames, SHORT_ID, max_tokens=9) == loaded.net.write(frames, SHORT_ID, max_tokens=9)
 
 
 def test_the_checkpoint_reads_back_and_says_what_it_knows(tmp_path: Path) -> None:
