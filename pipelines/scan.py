@@ -7,6 +7,8 @@ Cost: 1.2 to 1.3 times decoding alone at 480p and above; memory grows by about 0
 """
 
 import dataclasses
+import math
+from collections import deque
 from fractions import Fraction
 from typing import Any
 
@@ -35,7 +37,7 @@ class ScanConfig:
     deadline_s: float = 120.0
     """Time for one source, s; what was decoded until then is used.  Two hours of 1080p need about an hour."""
     proxy_fps: float = 4.0
-    """Proxy frames per second; the first and the last frame always have one."""
+    """Proxy frames per second; the first and the last frame, and those on both sides of a cut, always have one."""
     proxy_short_side: int = 144
     """Largest short side of a proxy, pixel."""
     proxy_area: int = 256 * 144
@@ -114,46 +116,84 @@ def _decode(video: Video, config: ScanConfig, outcome: Pass) -> _Gathered | None
     """Run the pass; None if no frame came."""
     gathered: _Gathered | None = None
     shrinker: Shrinker | None = None
-    maker: ProxyMaker | None = None
-    last: Frame | None = None
-    next_proxy_s = 0.0
+    proxies: _Proxies | None = None
     for frame in decode_frames(video.folder, video.path, config.limits, config.deadline_s, outcome):
-        if gathered is None or shrinker is None or maker is None:
+        if gathered is None or shrinker is None or proxies is None:
             gathered = _Gathered(SignalMeter(), CutDetector(video.fps, config.cuts))
             shrinker = Shrinker(frame.picture.width, frame.picture.height)
-            size = proxy_size(video.width, video.height, config.proxy_short_side, config.proxy_area)
-            maker = ProxyMaker(size, video.rotation, config.proxy_quality)
-            next_proxy_s = float(frame.pts * outcome.time_base)
+            proxies = _Proxies(video, config, outcome.time_base, gathered)
         small = shrinker.shrink(frame.picture)
         gathered.meter.add(frame.pts, small.luma, small.chroma_blue, small.chroma_red)
-        gathered.detector.add(small)
+        cuts = gathered.detector.add(small)
         gathered.damaged.append(frame.is_damaged)
         gathered.end_pts = frame.pts + frame.duration
-        time_s = float(frame.pts * outcome.time_base)
-        last = frame
-        if time_s >= next_proxy_s - 1e-9:
-            _add_proxy(video, gathered, maker, frame, time_s)
-            step = 1 / config.proxy_fps
-            next_proxy_s = max(next_proxy_s + step, time_s - step)
-            last = None
-    if last is not None and gathered is not None and maker is not None:
-        _add_proxy(video, gathered, maker, last, float(last.pts * outcome.time_base))
+        proxies.see(frame, cuts)
+    if proxies is not None:
+        proxies.finish()
     return gathered
 
 
-def _add_proxy(video: Video, gathered: _Gathered, maker: ProxyMaker, frame: Frame, time_s: float) -> None:
-    gathered.borders.append((frame.index, *maker.borders(frame.picture)))
-    gathered.proxies.append(
-        ProxyFrame(
-            video_id=video.video_id,
-            frame_index=frame.index,
-            pts=frame.pts,
-            time_s=time_s,
-            width=maker.size[0],
-            height=maker.size[1],
-            jpeg=maker.jpeg(frame.picture),
+class _Proxies:
+    """Chooses the frames that get a proxy: an even grid in time that starts anew at every cut, the first
+    and the last frame of the video, and both frames at a cut, so that equal shots have equal proxies.
+
+    A detector speaks a few frames late, so the last few frames are held back; no more than that.
+    """
+
+    def __init__(self, video: Video, config: ScanConfig, time_base: Fraction, gathered: _Gathered) -> None:
+        size = proxy_size(video.width, video.height, config.proxy_short_side, config.proxy_area)
+        self._maker = ProxyMaker(size, video.rotation, config.proxy_quality)
+        self._video_id, self._time_base, self._step = video.video_id, time_base, 1 / config.proxy_fps
+        self._gathered = gathered
+        self._recent: deque[Frame] = deque(maxlen=config.cuts.window_frames + 2)
+        self._done: deque[int] = deque(maxlen=2 * config.cuts.window_frames + 8)
+        self._next_s: float | None = None
+        self._last_cut_s = -math.inf
+
+    def see(self, frame: Frame, cuts: list[int]) -> None:
+        """Take the next frame, and the cuts that the detector just found among the last few."""
+        self._recent.append(frame)
+        now = self._seconds(frame)
+        if self._next_s is None or now >= self._next_s - 1e-9:
+            self._add(frame)
+            self._next_s = (
+                now + self._step if self._next_s is None else max(self._next_s + self._step, now - self._step)
+            )
+        for cut in cuts:
+            first = next((f for f in self._recent if f.index == cut), None)
+            if (
+                first is None or self._seconds(first) - self._last_cut_s < self._step / 2
+            ):  # noise must not fill the disk
+                continue
+            self._last_cut_s = self._seconds(first)
+            self._next_s = self._last_cut_s + self._step
+            for near in [f for f in self._recent if f.index in (cut - 1, cut)]:
+                self._add(near)
+
+    def finish(self) -> None:
+        """The last frame of the video always has a proxy."""
+        if self._recent:
+            self._add(self._recent[-1])
+
+    def _seconds(self, frame: Frame) -> float:
+        return float(frame.pts * self._time_base)
+
+    def _add(self, frame: Frame) -> None:
+        if frame.index in self._done:
+            return
+        self._done.append(frame.index)
+        self._gathered.borders.append((frame.index, *self._maker.borders(frame.picture)))
+        self._gathered.proxies.append(
+            ProxyFrame(
+                video_id=self._video_id,
+                frame_index=frame.index,
+                pts=frame.pts,
+                time_s=self._seconds(frame),
+                width=self._maker.size[0],
+                height=self._maker.size[1],
+                jpeg=self._maker.jpeg(frame.picture),
+            )
         )
-    )
 
 
 def _ended(video: Video, outcome: Pass) -> Scan:

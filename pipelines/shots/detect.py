@@ -70,17 +70,19 @@ class CutDetector:
         self._fades: list[int] = []
         self._changes: list[float] = []
 
-    def add(self, picture: SmallPicture) -> None:
-        """Show the next frame to the detectors."""
+    def add(self, picture: SmallPicture) -> list[int]:
+        """Show the next frame to the detectors; returns the cuts they found among the last few frames."""
         import cv2
 
         size = picture.chroma_blue.shape[::-1]  # half of the small picture: detectors want no detail
         luma = cv2.resize(picture.luma, size, interpolation=cv2.INTER_AREA)
         bgr = cv2.cvtColor(cv2.merge([luma, picture.chroma_red, picture.chroma_blue]), cv2.COLOR_YCrCb2BGR)
         now = self._timecode(len(self._changes), fps=self._fps)
-        self._cuts += [c.frame_num for c in self._adaptive.process_frame(now, bgr)]
+        found = [int(c.frame_num) for c in self._adaptive.process_frame(now, bgr)]
+        self._cuts += found
         self._fades += [c.frame_num for c in self._dark.process_frame(now, bgr)]
         self._changes.append(float(self._adaptive._frame_score or 0.0))  # what its stats file calls content_val
+        return found
 
     def fades(self) -> list[int]:
         """Frames that `ThresholdDetector` holds for the middle of a fade through black."""

@@ -115,7 +115,10 @@ def test_a_dark_clip_is_darker_than_a_bright_one() -> None:
 def test_a_blurred_clip_has_no_steep_edge() -> None:
     import cv2
 
-    sharp = [np.kron(np.random.default_rng(i).integers(0, 255, (12, 20, 3)), np.ones((8, 8, 1))).astype(np.uint8) for i in range(6)]
+    sharp = [
+        np.kron(np.random.default_rng(i).integers(0, 255, (12, 20, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        for i in range(6)
+    ]
     soft = [cv2.GaussianBlur(f, (0, 0), 5) for f in sharp]
     assert score("blur", view(soft, 1))["edge"] < 0.09 < score("blur", view(sharp, 1))["edge"]
 

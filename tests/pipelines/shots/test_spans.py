@@ -1,5 +1,6 @@
 """Boundaries to shots to clips: pure functions on indices and times."""
 
+import itertools
 from fractions import Fraction
 
 import hypothesis
@@ -53,7 +54,7 @@ def test_a_split_is_even_and_complete(num: int, limit: float) -> None:
     parts = split_evenly(0, num, times(num), limit)
     assert parts[0][0] == 0
     assert parts[-1][1] == num
-    assert all(a[1] == b[0] for a, b in zip(parts, parts[1:]))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
     lengths = [b - a for a, b in parts]
     assert min(lengths) >= 1
     assert max(lengths) - min(lengths) <= 1

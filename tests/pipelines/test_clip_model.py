@@ -1,0 +1,189 @@
+"""The CLIP in use: trained here, saved in open_clip's own format, loaded by open_clip; and what it scores."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.clip_model import CLIP_MODEL_STAGE, WEIGHTS, ClipConfig, sentences
+from pipelines.config import CurationConfig
+from pipelines.dedup import DedupConfig, choose, find_pairs, looks_same
+from pipelines.embed import CAPTION_SCORES_STAGE, EMBEDDINGS_STAGE, score_caption
+from pipelines.execute import run_stage
+from pipelines.scan_stage import SCAN_STAGE
+from pipelines.scorers.clip import SCORE_CLIP
+from pipelines.verdicts import ONLY_SYNTHETIC
+from schemas import batches
+from schemas.captions import PAIRS, Fields, Pair, Subject
+from schemas.checkpoints import CLIP_CHECKPOINT
+from schemas.clips import CLIPS, Clip
+from schemas.errors import MissingTable, ModelError
+from schemas.scores import EMBEDDINGS
+from schemas.store import Store
+from schemas.table import to_rows
+from schemas.videos import VIDEOS
+from tests.videos import make_video, shot
+
+TINY = ClipConfig(steps=60, batch_size=4, image_size=32, patch_size=8, width=32, layers=1, text_width=32, text_layers=1)
+COLORS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
+
+
+def jpeg(color: tuple[int, int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((36, 64, 3), color, np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def pair(name: str, split: str) -> Pair:
+    return Pair(
+        pair_id=f"{split}-{name}",
+        split=split,
+        frames=[jpeg(COLORS[name])] * 2,
+        times_s=[0.0, 0.5],
+        width=64,
+        height=36,
+        short=f"A {name} wall.",
+        dense=f"A {name} wall. It is {name}.",
+        fields=Fields(subjects=[Subject(shape="wall", color=name)], events=[]),
+        source="synthetic",
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("clip")).create()
+    pairs = [pair(c, s) for c in COLORS for s in ("train", "held_out")]
+    store.commit(PAIRS, PAIRS.from_rows(pairs))
+    run_stage(CLIP_MODEL_STAGE, store, CurationConfig(clip=TINY))
+    return store
+
+
+def test_it_learns_and_is_loaded_by_open_clip_itself(trained: Store) -> None:
+    import open_clip
+    import torch
+
+    row = trained.read(CLIP_CHECKPOINT).to_pylist()[0]
+    assert (row["knows"], row["steps"]) == ("synthetic", 60)
+    assert json.loads(row["metrics"])["held_out_top1"] == 1.0
+    name = f"local-dir:{trained.fetch(row['path'])}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    with torch.inference_mode():
+        image = model.eval().encode_image(preprocess(Image.open(io.BytesIO(jpeg(COLORS["red"]))))[None], normalize=True)
+        text = model.encode_text(open_clip.get_tokenizer(name)([f"A {c} wall." for c in COLORS]), normalize=True)
+    assert list(COLORS)[int((image @ text.T).argmax())] == "red"
+
+
+def test_the_same_pairs_give_the_same_weights(trained: Store, tmp_path: Path) -> None:
+    store = Store(tmp_path).create()
+    store.commit(PAIRS, trained.read(PAIRS))
+    run_stage(CLIP_MODEL_STAGE, store, CurationConfig(clip=TINY))
+    assert store.read(CLIP_CHECKPOINT).equals(trained.read(CLIP_CHECKPOINT))
+
+
+def test_without_pairs_it_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(MissingTable, match="stage pairs"):
+        run_stage(CLIP_MODEL_STAGE, Store(tmp_path).create(), CurationConfig())
+
+
+def test_a_model_that_is_not_there_is_said_with_the_remedy(tmp_path: Path) -> None:
+    config = CurationConfig(clip=ClipConfig(model=f"local-dir:{tmp_path / 'nowhere'}"))
+    with pytest.raises(ModelError, match=r"does not load.*clip.model=none"):
+        run_stage(CLIP_MODEL_STAGE, Store(tmp_path / "r").create(), config)
+
+
+def test_a_named_folder_is_used_without_training(trained: Store, tmp_path: Path) -> None:
+    folder = trained.fetch(trained.read(CLIP_CHECKPOINT)["path"][0].as_py())
+    store = Store(tmp_path).create()
+    run_stage(CLIP_MODEL_STAGE, store, CurationConfig(clip=ClipConfig(model=f"local-dir:{folder}")))
+    row = store.read(CLIP_CHECKPOINT).to_pylist()[0]
+    assert (row["knows"], row["steps"]) == ("general", 0)
+
+
+def _scanned(trained: Store, tmp_path: Path) -> Store:
+    store = Store(tmp_path / "root").create()
+    make_video(tmp_path / "f" / "a.mp4", shot(1, 30) + shot(2, 30))
+    batches.register(store, batches.Batch(name="one", folder=str(tmp_path / "f"), kind=batches.FOOTAGE))
+    row = trained.read(CLIP_CHECKPOINT)
+    path = row["path"][0].as_py()
+    store.write_bytes(trained.read_bytes(path, WEIGHTS), path, WEIGHTS)
+    store.write_bytes(trained.read_bytes(path, "open_clip_config.json"), path, "open_clip_config.json")
+    store.commit(CLIP_CHECKPOINT, row)
+    from pipelines.ingest import VIDEOS_STAGE
+
+    for stage in (VIDEOS_STAGE, SCAN_STAGE):
+        run_stage(stage, store, CurationConfig(), batch="one")
+    assert store.read(VIDEOS, batch="one").num_rows == 1
+    return store
+
+
+def test_clips_get_unit_vectors_and_a_note_where_clip_does_not_know_the_footage(trained: Store, tmp_path: Path) -> None:
+    store = _scanned(trained, tmp_path)
+    result = run_stage(EMBEDDINGS_STAGE, store, CurationConfig(), batch="one")
+    assert result.metrics["note"] == ONLY_SYNTHETIC
+    rows = store.read(EMBEDDINGS, batch="one").to_pylist()
+    assert len(rows) == store.read(CLIPS, batch="one").num_rows == 2
+    assert all(abs(np.linalg.norm(r["embedding"]) - 1) < 1e-4 for r in rows)
+    assert all(
+        -1 <= r["first_to_last"] <= 1 and not r["error"] for r in store.read(SCORE_CLIP, batch="one").to_pylist()
+    )
+
+
+def test_a_checkpoint_that_is_gone_stops_the_stage_with_the_remedy(trained: Store, tmp_path: Path) -> None:
+    import shutil
+
+    store = _scanned(trained, tmp_path)
+    shutil.rmtree(store.at("checkpoints"))
+    with pytest.raises(ModelError, match="clip_model"):
+        run_stage(EMBEDDINGS_STAGE, store, CurationConfig(), batch="one")
+
+
+def test_caption_scores_are_read_sentence_by_sentence() -> None:
+    clip = np.array([1.0, 0.0])
+    short, dense = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert score_caption(clip, short, dense) == (1.0, 0.5, 0.0)
+    assert score_caption(clip, short[:0], dense[:0]) == (None, None, None)
+    assert CAPTION_SCORES_STAGE.writes[0].name == "caption_scores"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", []),
+        ("One.", ["One."]),
+        ("One. Two! Three", ["One.", "Two!", "Three"]),
+        (" A 2.39 shot. ", ["A 2.39 shot."]),
+    ],
+)
+def test_captions_split_into_sentences(text: str, parts: list[str]) -> None:
+    assert sentences(text) == parts
+
+
+def _prints(seed: int, gain: float = 1.0) -> np.ndarray[Any, Any]:
+    return (np.random.default_rng(seed).random((3, 16, 16, 3)) * 0.6 * gain + 0.1 * gain).astype(np.float32)
+
+
+def test_a_brighter_copy_is_a_pair_and_another_picture_is_none() -> None:
+    prints = np.stack([_prints(1), _prints(2), _prints(1, 1.06)])
+    assert [(i, j) for i, j, _ in find_pairs(prints, None, DedupConfig())] == [(0, 2)]
+    assert not looks_same(prints[0], prints[1], DedupConfig())
+
+
+def test_both_witnesses_must_agree() -> None:
+    prints = np.stack([_prints(1), _prints(1, 1.02), _prints(3)])
+    unlike = np.array([[1, 0], [0, 1], [1, 0]], np.float32)  # CLIP says 0 and 2 are alike, pixels say 0 and 1
+    assert find_pairs(prints, unlike, DedupConfig()) == []
+
+
+def test_the_larger_then_the_longer_clip_stays(trained: Store, tmp_path: Path) -> None:
+    base = to_rows(_scanned(trained, tmp_path).read(CLIPS, batch="one"), Clip)[0]
+    values = {n: getattr(base, n) for n in Clip.__slots__}
+    clips = [
+        Clip(**{**values, "clip_id": i, "width": w, "end_s": e})
+        for i, w, e in (("a", 80, 9.0), ("b", 160, 1.0), ("c", 160, 2.0))
+    ]
+    dropped = choose(clips, [(0, 1, 0.9), (1, 2, 0.99), (0, 2, 0.9)], "m")
+    assert {d.clip_id: (d.kept_clip_id, d.why) for d in dropped} == {"a": ("c", "resolution"), "b": ("c", "size")}
