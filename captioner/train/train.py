@@ -8,6 +8,7 @@ Cost and result of the recipe `demo` stand in recipes.py.
 import dataclasses
 import io
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,13 +168,11 @@ def _resume(net: Captioner, optimiser: torch.optim.Optimizer, snapshots: Snapsho
         return []
     try:
         state = torch.load(io.BytesIO(data), weights_only=True)
-        net.load_state_dict(state["net"])
-        optimiser.load_state_dict(state["optimiser"])
-        return [float(x) for x in state["losses"]]
-    except (RuntimeError, KeyError, ValueError, EOFError):
-        raise ModelError(
-            "a training snapshot does not read; delete it under work/captioner_model and run again"
-        ) from None
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        return []
+    net.load_state_dict(state["net"])
+    optimiser.load_state_dict(state["optimiser"])
+    return [float(x) for x in state["losses"]]
 
 
 def _note(net: Captioner, held: Sequence[Example], losses: Sequence[float], parts: dict[str, Tensor]) -> str:

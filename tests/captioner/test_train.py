@@ -130,6 +130,12 @@ def test_the_cached_greedy_text_is_the_models_own_best_next_token() -> None:
             assert [int(i) for i in best[: len(said)]] == said
 
 
+def test_a_snapshot_that_does_not_read_is_as_good_as_none() -> None:
+    config = dataclasses.replace(CONFIG, steps=2)
+    fresh, torn = (train(pairs(), config, Memory(data)).losses for data in (None, b"no snapshot"))
+    assert fresh == torn
+
+
 def test_the_rate_warms_up_and_ends_near_zero() -> None:
     config = TrainConfig(steps=100, warmup_steps=10, learning_rate=1e-3)
     assert rate_at(0, config) == pytest.approx(1e-4)
