@@ -78,13 +78,17 @@ def step(store: Store, number: int) -> dict[str, Any]:
 
 
 def as_text(found: Mapping[str, Any], indent: str = "") -> str:
-    """A nested record, one value per line."""
+    """A nested record, one value per line; what it is about is said once, at the top."""
     lines = []
+    known = {"clip_id", "batch"} if indent else set()
     for name, value in found.items():
+        if name in known:
+            continue
         if isinstance(value, Mapping):
             lines += [f"{indent}{name}", as_text(value, indent + "  ")] if value else []
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            columns = [c for c in value[0] if c not in ("clip_id", "made_by", "batch")]
+            once = {"made_by", "batch", *found}  # a column that stands above the table already
+            columns = [c for c in value[0] if c not in once]
             table = sql.as_text(columns, [[row[c] for c in columns] for row in value], most=12)
             lines += [f"{indent}{name}", *(f"{indent}  {row}" for row in table.splitlines())]
         elif value not in (None, "", []):

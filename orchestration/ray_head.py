@@ -2,7 +2,8 @@
 
 `ray start --head --block` runs in a session of its own; Ray's processes below it share its fate (the
 kernel ends them when it dies).  Token authentication is on: the Jobs API runs any command, so without a
-token every user of the machine could.  Never `ray stop`, which ends other people's clusters too.
+token every user of the machine could; and while the Jobs API and the pages listen on loopback alone, Ray's own
+gRPC ports listen everywhere, and take the token's word.  Never `ray stop`, which ends other people's clusters too.
 
 Cost: 10-40 s to boot on two cores; then about 700 MB of memory.
 """

@@ -33,6 +33,7 @@ def test_a_clip_is_followed_from_source_to_training(store: Store) -> None:
     text = audit.as_text(found)
     for word in ("a.mp4", "sharpness", "disc rolls left", "m1", "first_step"):
         assert word in text
+    assert text.count(KEPT) == 1
 
 
 def test_a_rejected_clip_shows_by_what_and_that_nothing_saw_it(store: Store) -> None:
@@ -56,6 +57,7 @@ def test_a_step_is_followed_to_its_clips(store: Store) -> None:
     found = audit.step(store, 3)
     assert [s["clip_id"] for s in found["samples"]] == [KEPT]
     assert (found["tokens"], found["mean_loss"]) == (7, pytest.approx(1.7))
+    assert KEPT in audit.as_text(found)
     with pytest.raises(UsageError, match="steps 0 to 9"):
         audit.step(store, 10)
 
