@@ -38,6 +38,7 @@ _QUIET = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TQDM": "0",
+    "RAY_worker_niceness": "0",  # 15 by default: tasks would starve beside a training that runs in a job's own process
 }
 _GRACE_S = 3.0  # it would drain its node for 30 s; nothing in it outlives a job
 
