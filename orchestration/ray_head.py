@@ -196,5 +196,10 @@ def _wait(head: RayHead, say: Callable[[str], None]) -> None:
 def end(head: RayHead) -> None:
     """End the head and what it started; leaves nothing, its temporary folder included."""
     processes.end([head.process, *head.family], _GRACE_S)
-    if Path(head.temp).name.startswith("dailies-ray-"):
+    if not Path(head.temp).name.startswith("dailies-ray-"):
+        return
+    for _ in range(20):  # the kernel ends what hung on a killed head a moment later, and it writes till then
         shutil.rmtree(head.temp, ignore_errors=True)
+        time.sleep(0.2)
+        if not os.path.exists(head.temp):
+            return
