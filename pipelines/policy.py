@@ -11,7 +11,7 @@ Policies live in code (`CLASSICAL`) or in a TOML file:
     [[rule]]
     name = "blur"
     column = "score_blur.edge"
-    min = 0.1
+    min = 0.09
     reason = "out of focus"
 """
 
@@ -62,7 +62,8 @@ CLASSICAL: tuple[Rule, ...] = (
     Rule(name="watermark", column="score_overlay.corner", max=0.75, reason="a mark stands still in a corner"),
     Rule(name="near_duplicate", column="duplicates.cosine", max=0.5, reason="nearly the same as a clip that is kept"),
 )
-"""Rules over classical scores; thresholds measured on synthetic footage, see docs/measurements.md."""
+"""Rules over classical scores.  Thresholds were chosen on two seeds of synthetic footage; on a third (133 clips)
+every planted class has F1 1.00, at 2 to 8 clips per class, so a class may well be at 0.8."""
 
 WITH_CLIP: tuple[Rule, ...] = (
     *CLASSICAL,
