@@ -84,7 +84,7 @@ def from_arguments(args: argparse.Namespace) -> Ask:
         root=root,
         recipe=args.recipe or known or "demo",
         settings=settings,
-        executor=args.executor or "local",
+        executor=args.executor or getattr(args, "usual_executor", "local"),
         batch=args.batch,
         json=args.json,
         named_recipe=bool(args.recipe or args.set),

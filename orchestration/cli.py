@@ -45,7 +45,7 @@ def _options() -> argparse.ArgumentParser:
     group.add_argument("--root", help="where all tables live: a folder or URL (default: $DAILIES_ROOT or runs/demo)")
     group.add_argument("--recipe", help="demo or footage (default: the one the root was made with)")
     group.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting; repeatable")
-    group.add_argument("--executor", choices=("local", "ray"), help="who maps over items (default: local)")
+    group.add_argument("--executor", choices=("local", "ray"), help="who maps over items (default: local; demo: ray)")
     group.add_argument("--batch", help="one batch of footage (default: all)")
     group.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return common
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
     demo = add("demo", "footage to generated videos through Dagster and Ray", _lazily("serve_commands", "demo"))
     demo.add_argument("--footage", metavar="FOLDER", help="your own files instead of rendered ones")
-    demo.set_defaults(executor="ray")
+    demo.set_defaults(usual_executor="ray")  # not `executor`: all commands share that option's default
     demo.add_argument("--no-dagster", action="store_true", help="run the same stages in this process, for debugging")
     add("doctor", "is everything here that a run needs?", _lazily("serve_commands", "doctor"))
     stage = add("stage", "bring one stage's tables up to date", _lazily("run_commands", "stage"))

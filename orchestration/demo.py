@@ -92,7 +92,9 @@ def _through_dagster(question: Ask, placed: Sequence[Placed], batch: batches.Bat
     os.environ["DAILIES_EXECUTOR"] = question.executor
     on_ray = question.executor == "ray"
     if on_ray:
-        services.up(question.root, by="demo", say=say)
+        head = services.up(question.root, by="demo", say=say)
+        # before anything imports Ray, which may keep the first token that it finds
+        os.environ.update({k: v for k, v in head.env().items() if k.startswith("RAY_AUTH")})
     from orchestration.graph_run import run_graph
 
     try:

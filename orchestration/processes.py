@@ -99,6 +99,7 @@ def end(processes: Iterable[Process], grace_s: float = _GRACE_S) -> int:
     while time.monotonic() < deadline + grace_s and any(is_alive(p) for p in left):
         _reap(left)
         time.sleep(0.05)
+    _reap(roots)
     return len(family)
 
 

@@ -27,6 +27,7 @@ from schemas.ids import digest
 _POLL_S = 0.5
 _STOP_S = 30.0
 _LOG_S, _LOG_BYTES_PER_S = 1.5, 200_000
+_API_ADDRESS = "RAY_API_SERVER_ADDRESS"
 _PROGRESS = re.compile(r"^[\w .:-]+: \d+/\d+ ")
 _PASSED_ON = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "PYTHONPATH", "DAILIES_ROOMS")
 
@@ -79,9 +80,7 @@ class RayJobs:
             os.environ.update({k: v for k, v in self.env.items() if k.startswith("RAY_AUTH")})
         self.address = address.rstrip("/")
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # unset, this client would send no token
-        from ray.job_submission import JobSubmissionClient
-
-        self.client: Any = JobSubmissionClient(self.address)
+        self.client: Any = _client(self.address)
 
     def run(
         self,
@@ -171,6 +170,21 @@ class RayJobs:
             if parent is not None and not parent.is_alive():
                 raise WorldError("the Dagster run that started this step is gone")
             time.sleep(_POLL_S)
+
+
+def _client(address: str) -> Any:
+    """A client of this address: Ray lets RAY_ADDRESS override what it is given, which may be another cluster."""
+    from ray.job_submission import JobSubmissionClient
+
+    before = os.environ.get(_API_ADDRESS)
+    os.environ[_API_ADDRESS] = address
+    try:
+        return JobSubmissionClient(address)
+    finally:
+        if before is None:
+            del os.environ[_API_ADDRESS]
+        else:
+            os.environ[_API_ADDRESS] = before
 
 
 class _Log:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestration import cli
+from orchestration.ask import from_arguments
 from schemas.store import Store
 from tests.orchestration import toys
 
@@ -85,6 +86,17 @@ def test_an_unwritable_root_is_refused(capsys: Capture, tmp_path: Path, toy_room
         tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
         assert dailies(capsys, "stage", "press", "--root", str(tmp_path / "root"))[0] == 2
         tmp_path.chmod(stat.S_IRWXU)
+
+
+def test_only_the_demo_starts_ray_unasked() -> None:
+    """argparse shares the common options between commands, and their defaults with them."""
+    usual = {
+        words[0]: from_arguments(cli.parser().parse_args(words)).executor
+        for words in (["demo"], ["stage", "scan"], ["curate", "x"], ["caption"], ["evaluate"], ["report"])
+    }
+    assert usual.pop("demo") == "ray"
+    assert set(usual.values()) == {"local"}
+    assert from_arguments(cli.parser().parse_args(["demo", "--executor", "local"])).executor == "local"
 
 
 def test_an_unknown_command_is_exit_code_2(capsys: Capture) -> None:

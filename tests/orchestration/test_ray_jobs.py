@@ -1,5 +1,6 @@
 """Dagster over Ray through the Jobs API, on a real cluster: what is made, what fails, and what is swept."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,15 @@ def test_jobs_of_dead_runs_are_swept_by_run(jobs: RayJobs, tmp_path: Path) -> No
     dead = Job(unit(store.root, "weigh", "b1"), slow, "deadrun1-with-more")
     jobs._submit(dead)
     assert jobs.sweep(runs=["deadrun1-with-more"]) == [dead.submission_id]
+
+
+def test_another_clusters_address_in_the_environment_is_not_ours(
+    cluster: RayHead, toy_rooms: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    jobs = RayJobs(str(tmp_path), cluster.dashboard)
+    assert jobs.client.list_jobs() is not None
+    assert "RAY_API_SERVER_ADDRESS" not in os.environ
 
 
 def test_names_of_jobs_follow_from_unit_run_and_retry() -> None:
