@@ -32,6 +32,8 @@ _DAGSTER_YAML = """\
 # Written by dailies; yours to edit, it is not written again.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   runs:
     max_concurrent_runs: 2
