@@ -45,7 +45,7 @@ def footage() -> CurationConfig:
     rules = CLASSICAL
     for bound in _FOOTAGE_BOUNDS:
         rules = move_bound(rules, bound)
-    return CurationConfig(policy=PolicyConfig(rules=rules))
+    return CurationConfig(synthetic=_SIMPLE, clip=_SMALL_CLIP, policy=PolicyConfig(rules=rules))
 
 
 RECIPES: dict[str, Callable[[], CurationConfig]] = {"demo": demo, "footage": footage}
