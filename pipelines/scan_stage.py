@@ -81,7 +81,7 @@ def _sheet(tables: dict[str, pa.Table], videos: list[Video]) -> bytes:
 
 SCAN_STAGE = Stage(
     name="scan",
-    version=1,
+    version=2,
     reads=(VIDEOS,),
     writes=(SCANS, SHOTS, CLIPS, SIGNALS, FRAMES),
     run=_scan,
