@@ -234,7 +234,7 @@ def _metrics(rows: Sequence[Caption], context: Context, knows: str) -> dict[str,
         "retried": sum(r.attempts > 1 for r in rows),
         "knows": knows,
     }
-    if knows == "synthetic" and context.batch is not None and context.batch.kind == batches.FOOTAGE:
+    if batches.beyond(knows, context.batch):
         metrics["note"] = "the captioner was trained on synthetic clips only: of this footage it guesses in their words"
     return metrics
 

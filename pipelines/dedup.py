@@ -19,7 +19,7 @@ import numpy as np
 from pipelines.execute import Context, Output, Stage
 from pipelines.verdicts import clip_knows
 from pipelines.video.frames import nearest_indices, read_jpeg
-from schemas.batches import SYNTHETIC
+from schemas.batches import beyond
 from schemas.checkpoints import CLIP_CHECKPOINT
 from schemas.clips import CLIPS, Clip
 from schemas.scores import DUPLICATES, EMBEDDINGS, Duplicate
@@ -167,8 +167,7 @@ def _duplicates(context: Context) -> Output:
 
 def _embeddings(context: Context, clips: list[Clip]) -> dict[str, np.ndarray] | None:
     """Vectors by clip; None where there are none, or where CLIP does not know such footage."""
-    kind = context.batch.kind if context.batch else ""
-    if clip_knows(context) == SYNTHETIC and kind != SYNTHETIC:
+    if beyond(clip_knows(context), context.batch):
         return None
     rows = context.read_optional(EMBEDDINGS, ["clip_id", "embedding"])
     if rows is None:

@@ -18,7 +18,7 @@ from pipelines.execute import Context, Failure, Output, Stage, Tables
 from pipelines.scorers.clip import CONCEPTS, SCORE_CLIP
 from pipelines.verdicts import ONLY_SYNTHETIC
 from pipelines.video.frames import read_jpeg
-from schemas.batches import SYNTHETIC
+from schemas.batches import beyond
 from schemas.captions import CAPTION_SCORES, CAPTIONS, CaptionScore, CaptionStatus
 from schemas.checkpoints import CLIP_CHECKPOINT, Checkpoint
 from schemas.clips import CLIPS, Clip
@@ -142,14 +142,14 @@ def _embeddings(context: Context) -> Output:
     tables = context.each(
         partial(_load, context.store.root, row, config, context.made_by),
         items,
-        key=lambda i: digest(i.clip_ids),
+        key=digest,
         outputs=(EMBEDDINGS, SCORE_CLIP),
         on_error=lambda item, failure: _failed(item, failure, context.made_by),
         unit="video",
         loaded=True,
     )
     metrics: dict[str, Any] = {"embedded": tables[EMBEDDINGS.name].num_rows, "knows": row.knows}
-    if row.knows == SYNTHETIC and context.batch is not None and context.batch.kind != SYNTHETIC:
+    if beyond(row.knows, context.batch):
         metrics["note"] = ONLY_SYNTHETIC
     return Output(tables, metrics=metrics)
 
@@ -211,7 +211,7 @@ def _caption_scores(context: Context) -> Output:
         "dense_mean": round(sum(means) / len(means), 4) if means else None,
         "knows": row.knows,
     }
-    if row.knows == SYNTHETIC and context.batch is not None and context.batch.kind != SYNTHETIC:
+    if beyond(row.knows, context.batch):
         metrics["note"] = ONLY_SYNTHETIC
     return Output({CAPTION_SCORES.name: CAPTION_SCORES.from_rows(rows)}, metrics=metrics)
 

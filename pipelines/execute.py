@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from pipelines.executors import Executor, Failure, Local, Progress, Ray, executor
 from schemas import batches
-from schemas.errors import ConfigError, MissingTable
+from schemas.errors import ConfigError, DamagedTable, MissingTable
 from schemas.ids import digest
 from schemas.store import Commit, Store
 from schemas.table import Table
@@ -243,8 +243,6 @@ def reusable(stage: Stage, store: Store, config: Any, *, batch: str | None = Non
 
 def _intact(store: Store, table: Table, batch: str | None) -> Commit | None:
     """What is committed; a damaged file counts as absent, because this stage is what mends it."""
-    from schemas.errors import DamagedTable
-
     try:
         return store.committed(table, batch)
     except DamagedTable:

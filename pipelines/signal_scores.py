@@ -106,7 +106,7 @@ def _signal_scores(context: Context) -> Output:
     tables = context.each(
         partial(_score_item, made_by=context.made_by),
         _items(context),
-        key=lambda i: digest([c.clip_id for c in i.clips]),
+        key=digest,
         outputs=_TABLES,
         on_error=lambda item, failure: _failed(item, failure, context.made_by),
         unit="video",

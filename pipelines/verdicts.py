@@ -13,7 +13,7 @@ from pipelines.execute import Context, Output, Stage
 from pipelines.policy import Rule, judge, select
 from pipelines.scorers import SCORERS
 from pipelines.scorers.clip import SCORE_CLIP
-from schemas.batches import SYNTHETIC
+from schemas.batches import beyond
 from schemas.checkpoints import CLIP_CHECKPOINT
 from schemas.clips import CLIPS, Clip
 from schemas.errors import ConfigError
@@ -68,7 +68,7 @@ def damaged_share(clip: Clip, spans: list[str]) -> float:
     return min(1.0, lost / max(clip.end_s - clip.start_s, 1e-9))
 
 
-def _skipped(rules: tuple[Rule, ...], columns: set[str], knows: str, kind: str) -> dict[str, str]:
+def _skipped(rules: tuple[Rule, ...], columns: set[str], foreign: bool) -> dict[str, str]:
     """Rules that do not decide here, and why."""
     tables = {c.split(".")[0] for c in columns}
     skip = {}
@@ -79,7 +79,7 @@ def _skipped(rules: tuple[Rule, ...], columns: set[str], knows: str, kind: str) 
             raise ConfigError(f"rule `{rule.name}` reads `{rule.column}`, which no stage writes")
         if table not in tables:
             skip[rule.name] = f"table `{table}` was not made for this batch"
-        elif table in CLIP_TABLES and knows == SYNTHETIC and kind != SYNTHETIC:
+        elif table in CLIP_TABLES and foreign:
             skip[rule.name] = ONLY_SYNTHETIC
     return skip
 
@@ -94,9 +94,8 @@ def _verdicts(context: Context) -> Output:
     clips = to_rows(context.read(CLIPS), Clip)
     rules: tuple[Rule, ...] = context.settings
     scores, columns = gather(context, clips)
-    kind = context.batch.kind if context.batch else ""
-    knows = clip_knows(context)
-    skip = _skipped(rules, columns, knows, kind)
+    foreign = beyond(clip_knows(context), context.batch)
+    skip = _skipped(rules, columns, foreign)
     verdicts, selections = [], []
     for clip in clips:
         rows = judge(clip.clip_id, scores[clip.clip_id], rules, skip, context.made_by)
@@ -104,7 +103,7 @@ def _verdicts(context: Context) -> Output:
         selections.append(select(clip.clip_id, rows, context.made_by))
     tables = {VERDICTS.name: VERDICTS.from_rows(verdicts), SELECTIONS.name: SELECTIONS.from_rows(selections)}
     metrics = _metrics(clips, selections, skip)
-    if knows == SYNTHETIC and kind != SYNTHETIC:
+    if foreign:
         metrics["note"] = ONLY_SYNTHETIC
     return Output(tables, metrics=metrics, pictures=_pictures(context, clips, selections))
 

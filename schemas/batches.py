@@ -27,6 +27,11 @@ class Batch:
     """`synthetic` when we rendered it (its truth is known), `footage` otherwise."""
 
 
+def beyond(knows: str, batch: Batch | None) -> bool:
+    """Whether a model's words mean nothing for a batch: it knows our rendered world alone, and this is real footage."""
+    return knows == SYNTHETIC and batch is not None and batch.kind != SYNTHETIC
+
+
 def check_name(name: str) -> str:
     """Return the name, or say what a batch may be called."""
     if not _NAME.fullmatch(name):

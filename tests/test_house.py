@@ -113,3 +113,22 @@ def test_a_moved_threshold_decides_again_and_decodes_nothing(house: Path, tmp_pa
         placed = rooms.named(name)
         ran[name] = run_stage(placed.stage, store, placed.config(config), batch=BATCH, executor=Local()).computed
     assert ran == {"scan": False, "signal_scores": False, "verdicts": True}
+
+
+def test_what_was_finished_from_older_frames_is_not_taken_for_new(house: Path, tmp_path: Path) -> None:
+    """A part under `work/` is named by all that its item holds: the same clips with other proxies are other items."""
+    settings = ("curation.scan.proxy_fps=6",)
+    tables = {}
+    for name in ("with parts", "without parts"):
+        root = tmp_path / name
+        shutil.copytree(house, root)
+        if name == "without parts":
+            shutil.rmtree(root / "work")
+        bring_up_to_date(root, until="signal_scores", settings=settings)
+        bring_up_to_date(root, until="embeddings", settings=settings)
+        tables[name] = {
+            t.name: sql(root, f"SELECT * EXCLUDE (made_by) FROM 'ROOT/{t.name}/**/*.parquet' ORDER BY clip_id")
+            for stage in ("signal_scores", "embeddings")
+            for t in rooms.named(stage).stage.writes
+        }
+    assert tables["with parts"] == tables["without parts"]

@@ -68,7 +68,7 @@ def tiny() -> TrainerConfig:
 def full() -> TrainerConfig:
     """About 1 B parameters at 480p-class sizes on one large GPU, with pretrained autoencoder and text encoder.
 
-    Weights are named, not shipped: the first run downloads them, or `--set autoencoder.pretrained=PATH` names a
+    Weights are named, not shipped: the first run downloads them, or `--set trainer.autoencoder.pretrained=PATH` names a
     local copy. Not run in this repository.
 
     Run:     dailies stage dit --recipe full
