@@ -8,6 +8,7 @@ from pipelines.embed import EmbedConfig
 from pipelines.manifest import ManifestConfig
 from pipelines.policy import PolicyConfig
 from pipelines.scan import ScanConfig
+from pipelines.shots_stage import ShotsConfig
 from pipelines.synthetic.config import SyntheticConfig
 from pipelines.video.cut import CutConfig
 from pipelines.video.probe import ProbeConfig
@@ -23,6 +24,8 @@ class CurationConfig:
     """Reading containers."""
     scan: ScanConfig = dataclasses.field(default_factory=ScanConfig)
     """The one decode pass."""
+    shots: ShotsConfig = dataclasses.field(default_factory=ShotsConfig)
+    """Boundaries to clips, without decoding."""
     clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
     """The CLIP in use."""
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)

@@ -1,4 +1,4 @@
-"""Scan: one decode pass over a source gives its signals, shots, clips and proxy frames.
+"""Scan: one decode pass over a source gives its signals, the evidence for its boundaries, and proxy frames.
 
 Everything that needs every frame happens here, and nowhere else; the promise `decode_passes == 1` is a
 column.  A file that ends early, hangs, or is damaged keeps what was decoded, with the reason.
@@ -13,22 +13,20 @@ from collections import deque
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from pipelines.shots.detect import CutConfig, CutDetector, find_cuts, without_flashes
-from pipelines.shots.gradual import GradualConfig, Transition, find_dissolves, find_fades
-from pipelines.shots.letterbox import LetterboxConfig, crop_box
-from pipelines.shots.signals import SignalCurves, SignalMeter
-from pipelines.shots.spans import SpanConfig, Times, make_clips, make_shots, shot_ranges
+from pipelines.shots.boundaries import Times, as_bytes
+from pipelines.shots.detect import CutConfig, CutDetector, cut_evidence
+from pipelines.shots.flash import FlashConfig, flash_evidence
+from pipelines.shots.gradual import GradualConfig, dissolve_evidence
+from pipelines.shots.letterbox import EdgeConfig, edges
+from pipelines.shots.signals import SignalMeter
 from pipelines.video.decode import Frame, Pass, decode_frames
 from pipelines.video.frames import ProxyMaker, Shrinker, proxy_size
 from pipelines.video.probe import ProbeConfig
-from schemas.clips import CLIPS
-from schemas.shots import SHOTS, Shot
 from schemas.videos import FRAMES, SCANS, SIGNALS, ProxyFrame, Scan, Signals, Video, VideoStatus
 
-OUTPUTS = (SCANS, SHOTS, CLIPS, SIGNALS, FRAMES)
+OUTPUTS = (SCANS, SIGNALS, FRAMES)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +48,11 @@ class ScanConfig:
     cuts: CutConfig = CutConfig()
     """Hard cuts."""
     gradual: GradualConfig = GradualConfig()
-    """Fades and dissolves."""
-    letterbox: LetterboxConfig = LetterboxConfig()
-    """Black bars."""
-    spans: SpanConfig = SpanConfig()
-    """Shots to clips."""
+    """Dissolves."""
+    flash: FlashConfig = FlashConfig()
+    """Flashes."""
+    edges: EdgeConfig = EdgeConfig()
+    """What is black at the edges of a picture."""
 
     def __post_init__(self) -> None:
         if self.deadline_s <= 0 or self.proxy_fps <= 0 or not 1 <= self.proxy_quality <= 95:
@@ -69,11 +67,10 @@ class _Gathered:
     detector: CutDetector
     damaged: list[bool] = dataclasses.field(default_factory=list)
     proxies: list[ProxyFrame] = dataclasses.field(default_factory=list)
-    borders: list[tuple[int, np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
     end_pts: int = 0
 
 
-def scan(video: Video, config: ScanConfig, made_by: str) -> dict[str, pa.Table]:
+def scan(video: Video, config: ScanConfig) -> dict[str, pa.Table]:
     """All rows of one video; never raises for what the file holds."""
     if video.status in (VideoStatus.UNREADABLE, VideoStatus.NO_VIDEO) or video.is_image:
         return scan_rows(_scan_row(video, video.status, video.reason, 0, 0, []))
@@ -82,19 +79,13 @@ def scan(video: Video, config: ScanConfig, made_by: str) -> dict[str, pa.Table]:
     row = _ended(video, outcome)
     if gathered is None:
         return scan_rows(row)
-    return _rows(video, row, gathered, outcome.time_base, config, made_by)
+    signals = _signals(video, gathered, outcome.time_base, config)
+    return scan_rows(row, [signals], gathered.proxies)
 
 
-def scan_rows(
-    row: Scan,
-    shots: list[Any] | None = None,
-    clips: list[Any] | None = None,
-    signals: list[Any] | None = None,
-    frames: list[Any] | None = None,
-) -> dict[str, pa.Table]:
-    """The five tables of one video."""
-    parts = ([row], shots or [], clips or [], signals or [], frames or [])
-    return {t.name: t.from_rows(rows) for t, rows in zip(OUTPUTS, parts)}
+def scan_rows(row: Scan, signals: list[Any] | None = None, frames: list[Any] | None = None) -> dict[str, pa.Table]:
+    """The three tables of one video."""
+    return {t.name: t.from_rows(rows) for t, rows in zip(OUTPUTS, ([row], signals or [], frames or []))}
 
 
 def failed_scan(video: Video, reason: str) -> dict[str, pa.Table]:
@@ -145,7 +136,7 @@ class _Proxies:
         size = proxy_size(video.width, video.height, config.proxy_short_side, config.proxy_area)
         self._maker = ProxyMaker(size, video.rotation, config.proxy_quality)
         self._video_id, self._time_base, self._step = video.video_id, time_base, 1 / config.proxy_fps
-        self._gathered = gathered
+        self._gathered, self._edges = gathered, config.edges
         self._recent: deque[Frame] = deque(maxlen=config.cuts.window_frames + 2)
         self._done: deque[int] = deque(maxlen=2 * config.cuts.window_frames + 8)
         self._next_s: float | None = None
@@ -183,7 +174,6 @@ class _Proxies:
         if frame.index in self._done:
             return
         self._done.append(frame.index)
-        self._gathered.borders.append((frame.index, *self._maker.borders(frame.picture)))
         self._gathered.proxies.append(
             ProxyFrame(
                 video_id=self._video_id,
@@ -193,6 +183,7 @@ class _Proxies:
                 width=self._maker.size[0],
                 height=self._maker.size[1],
                 jpeg=self._maker.jpeg(frame.picture),
+                edges=edges(*self._maker.borders(frame.picture), self._edges),
             )
         )
 
@@ -212,24 +203,14 @@ def _ended(video: Video, outcome: Pass) -> Scan:
     return _scan_row(video, status, reason, outcome.num_frames, min(outcome.passes, 1), spans)
 
 
-def _rows(
-    video: Video, row: Scan, gathered: _Gathered, time_base: Fraction, config: ScanConfig, made_by: str
-) -> dict[str, pa.Table]:
+def _signals(video: Video, gathered: _Gathered, time_base: Fraction, config: ScanConfig) -> Signals:
+    """The full-rate curves; those of boundaries are measured here, because they need every thumbnail."""
     curves = gathered.meter.curves()
-    times = Times(curves.pts, gathered.end_pts, time_base)
-    length_s = times.seconds(row.num_frames) - times.seconds(0)
-    fps = row.num_frames / length_s if length_s > 0 else 25.0
-    detected, changes, fades = gathered.detector.cuts(), gathered.detector.changes(), gathered.detector.fades()
-    cuts, transitions, curve = find_boundaries(curves, times, fps, detected, changes, fades, config)
-    ranges = shot_ranges(row.num_frames, cuts, transitions, np.array(gathered.damaged, bool))
-    shots = make_shots(video.video_id, ranges, times)
-    size = (video.width, video.height)
-    clips = [
-        clip
-        for shot in shots
-        for clip in make_clips(shot, times, curve, _crop(shot, gathered, size, config), size, config.spans, made_by)
-    ]
-    signals = Signals(
+    fps = Times(curves.pts, gathered.end_pts, time_base).fps
+    boundary = cut_evidence(gathered.detector.changes(), curves.thumbs, config.cuts)
+    gradual = dissolve_evidence(curves, fps, config.gradual)
+    flash = flash_evidence(boundary, curves.thumbs, curves.pts * float(time_base), config.flash)
+    return Signals(
         video_id=video.video_id,
         pts=curves.pts.tolist(),
         luma=curves.luma.tolist(),
@@ -237,33 +218,11 @@ def _rows(
         saturation=curves.saturation.tolist(),
         sharpness=curves.sharpness.tolist(),
         difference=curves.difference.tolist(),
-        boundary=curve.tolist(),
+        boundary=as_bytes(boundary).tolist(),
+        gradual=as_bytes(gradual).tolist(),
+        flash=as_bytes(flash).tolist(),
+        damaged=gathered.damaged,
+        end_pts=gathered.end_pts,
+        time_base_num=time_base.numerator,
+        time_base_den=time_base.denominator,
     )
-    return scan_rows(row, shots, clips, [signals], gathered.proxies)
-
-
-def find_boundaries(
-    curves: SignalCurves,
-    times: Times,
-    fps: float,
-    detected: set[int],
-    changes: np.ndarray,
-    fades: list[int],
-    config: ScanConfig,
-) -> tuple[list[int], list[Transition], np.ndarray]:
-    """Hard cuts, gradual transitions (fades first, dissolves where there is neither fade nor cut), and the curve."""
-    cuts, curve = find_cuts(detected, changes, curves.thumbs, config.cuts)
-    cuts = without_flashes(cuts, curves.thumbs, curves.pts * float(times.time_base), config.cuts)
-    transitions = find_fades(curves.luma, curves.contrast, fps, fades, config.gradual)
-    taken = [(t.start, t.end) for t in transitions] + [(c, c + 1) for c in cuts]
-    dissolves = [d for d in find_dissolves(curves.thumbs, fps, config.gradual) if not _overlaps(d.start, d.end, taken)]
-    return cuts, sorted([*transitions, *dissolves]), curve
-
-
-def _overlaps(start: int, end: int, taken: list[tuple[int, int]]) -> bool:
-    return any(start < e and s < end for s, e in taken)
-
-
-def _crop(shot: Shot, gathered: _Gathered, size: tuple[int, int], config: ScanConfig) -> list[int] | None:
-    inside = [b for b in gathered.borders if shot.start_frame <= b[0] < shot.end_frame]
-    return crop_box([b[1] for b in inside], [b[2] for b in inside], *size, config.letterbox)

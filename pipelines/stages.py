@@ -8,6 +8,7 @@ from pipelines.execute import Stage
 from pipelines.ingest import VIDEOS_STAGE
 from pipelines.manifest import MANIFEST_STAGE
 from pipelines.scan_stage import SCAN_STAGE
+from pipelines.shots_stage import SHOTS_STAGE
 from pipelines.signal_scores import SIGNAL_SCORES_STAGE
 from pipelines.synthetic.stages import STAGES as SYNTHETIC_STAGES
 from pipelines.verdicts import VERDICTS_STAGE
@@ -17,6 +18,7 @@ STAGES: tuple[Stage, ...] = (
     CLIP_MODEL_STAGE,
     VIDEOS_STAGE,
     SCAN_STAGE,
+    SHOTS_STAGE,
     SIGNAL_SCORES_STAGE,
     EMBEDDINGS_STAGE,
     DUPLICATES_STAGE,

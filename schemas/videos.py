@@ -80,9 +80,25 @@ class Signals:
     difference: list[float] = column(
         "Mean absolute luma change to the frame before; 0 for the first.", range="[0, 1]", arrow=pa.list_(pa.float32())
     )
-    boundary: list[float] = column(
-        "Evidence that a shot begins at this frame.", range="[0, 1]", arrow=pa.list_(pa.float32())
+    boundary: list[int] = column(
+        "Evidence that a shot begins at this frame, in 1/256; 128 is the bound.",
+        range="[0, 255]",
+        arrow=pa.list_(pa.uint8()),
     )
+    gradual: list[int] = column(
+        "Evidence that this frame lies in a dissolve, in 1/256; 128 is the bound.",
+        range="[0, 255]",
+        arrow=pa.list_(pa.uint8()),
+    )
+    flash: list[int] = column(
+        "Evidence that this frame belongs to a flash, in 1/256; 128 is the bound.",
+        range="[0, 255]",
+        arrow=pa.list_(pa.uint8()),
+    )
+    damaged: list[bool] = column("This frame lies in a span that did not decode whole.", arrow=pa.list_(pa.bool_()))
+    end_pts: int = column("When the last frame ends, in the stream's time base.")
+    time_base_num: int = column("Time base that frames were decoded in, numerator.", unit="s")
+    time_base_den: int = column("Time base that frames were decoded in, denominator.")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +112,12 @@ class ProxyFrame:
     width: int = column("Width of the JPEG.", unit="pixel")
     height: int = column("Height of the JPEG.", unit="pixel")
     jpeg: bytes = column("The picture, display orientation, square pixels.")
+    edges: list[int] = column(
+        "Rows and columns of the full picture as shown, then top, bottom, left and right margin that stays black, "
+        "then the same of what is not clearly brighter; empty if not measured.",
+        arrow=pa.list_(pa.int32()),
+        default=(),
+    )
 
 
 VIDEOS = Table("videos", Video, ("path",), doc="One row per source file.")

@@ -109,10 +109,10 @@ def test_a_moved_threshold_decides_again_and_decodes_nothing(house: Path, tmp_pa
     store = Store(root)
     config = recipes.recipe("tiny", [*SETTINGS, "curation.policy.bounds=too_short.min=1.7"])
     ran = {}
-    for name in ("scan", "signal_scores", "verdicts"):
+    for name in ("scan", "shots", "signal_scores", "verdicts"):
         placed = rooms.named(name)
         ran[name] = run_stage(placed.stage, store, placed.config(config), batch=BATCH, executor=Local()).computed
-    assert ran == {"scan": False, "signal_scores": False, "verdicts": True}
+    assert ran == {"scan": False, "shots": False, "signal_scores": False, "verdicts": True}
 
 
 def test_what_was_finished_from_older_frames_is_not_taken_for_new(house: Path, tmp_path: Path) -> None:

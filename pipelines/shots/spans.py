@@ -2,16 +2,18 @@
 
 A shot is a run of frames between two boundaries, without the frames of gradual transitions and without
 damage.  A clip is a shot, or an even part of one that is longer than the limit.  Nothing is left out
-here: a shot that is too short becomes a clip as well, and the policy says so.
+here: a shot that is too short joins its neighbour, or becomes a clip as well and the policy says so; the frames
+that are in no clip are those of the fades, dissolves and damage in table `boundaries`.
 """
 
 import dataclasses
+import itertools
 import math
-from fractions import Fraction
 
 import numpy as np
 
-from pipelines.shots.gradual import Transition
+from pipelines.shots.boundaries import NEAR, Times
+from pipelines.shots.fades import Transition
 from schemas.clips import Clip
 from schemas.ids import clip_id, digest
 from schemas.shots import Boundary, Shot
@@ -23,12 +25,23 @@ CUTTER_VERSION = 1
 class SpanConfig:
     """How shots become clips."""
 
+    min_clip_s: float = 2.0
+    """A shorter shot joins a neighbour where `join_below` allows it, s; else its clip is `too_short` for the policy."""
     max_clip_s: float = 20.0
     """A longer shot is split evenly, s."""
+    join_below: float = 0.5
+    """A short shot joins the neighbour from which a hard cut with less evidence than this parts it, [0, 1].
+
+    At 0.5 nothing joins, because a cut has 0.5: a clip with a real cut inside is worse than a short clip.
+    """
 
     def __post_init__(self) -> None:
-        if self.max_clip_s <= 0:
-            raise ValueError(f"max_clip_s must be positive, got {self.max_clip_s}")
+        if not 0 <= self.min_clip_s <= self.max_clip_s or self.max_clip_s == 0:
+            raise ValueError(
+                f"spans: 0 <= min_clip_s <= max_clip_s, max_clip_s above 0, got {self.min_clip_s} and {self.max_clip_s}"
+            )
+        if not 0 <= self.join_below <= 1:
+            raise ValueError(f"spans: join_below lies in [0, 1], got {self.join_below}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,21 +52,6 @@ class Range:
     end: int
     cut_in: str
     cut_out: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Times:
-    """When frames are shown: `pts[i]` for each, `end` after the last, all in the stream's time base."""
-
-    pts: np.ndarray
-    end: int
-    time_base: Fraction
-
-    def at(self, frame: int) -> int:
-        return int(self.pts[frame]) if frame < len(self.pts) else self.end
-
-    def seconds(self, frame: int) -> float:
-        return float(self.at(frame) * self.time_base)
 
 
 def shot_ranges(
@@ -68,7 +66,7 @@ def shot_ranges(
         kind[t.start : t.end] = t.kind
     if damaged is not None:
         kind[damaged] = Boundary.DAMAGE.value
-    near = {i for t in transitions for i in range(t.start - 2, t.end + 3)}
+    near = {i for t in transitions for i in range(t.start - NEAR, t.end + NEAR + 1)}
     at = {c for c in cuts if c not in near and 0 < c < num_frames}
     found: list[Range] = []
     start = None
@@ -112,6 +110,25 @@ def make_shots(video_id: str, ranges: list[Range], times: Times) -> list[Shot]:
         )
         for index, r in enumerate(ranges)
     ]
+
+
+def join_short(
+    cuts: list[int], transitions: list[Transition], curve: np.ndarray, times: Times, config: SpanConfig
+) -> list[int]:
+    """Hard cuts without those that a short shot is joined over, the weakest first.
+
+    Args:
+        curve: Boundary evidence per frame.
+    """
+    kept = sorted(cuts)
+    while True:
+        ends = sorted({0, len(times.pts), *kept, *(f for t in transitions for f in (t.start, t.end))})
+        lengths_s = {(a, b): times.seconds(b) - times.seconds(a) for a, b in itertools.pairwise(ends)}
+        short = {edge for span, length_s in lengths_s.items() if length_s < config.min_clip_s for edge in span}
+        weak = [(float(curve[c]), c) for c in kept if c in short and curve[c] < config.join_below]
+        if not weak:
+            return kept
+        kept.remove(min(weak)[1])
 
 
 def split_evenly(start: int, end: int, times: Times, max_clip_s: float) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from pipelines.embed import CAPTION_SCORES_STAGE, EMBEDDINGS_STAGE, score_captio
 from pipelines.execute import run_stage
 from pipelines.scan_stage import SCAN_STAGE
 from pipelines.scorers.clip import SCORE_CLIP
+from pipelines.shots_stage import SHOTS_STAGE
 from pipelines.verdicts import ONLY_SYNTHETIC
 from schemas import batches
 from schemas.captions import PAIRS, Fields, Pair, Subject
@@ -114,7 +115,7 @@ def _scanned(trained: Store, tmp_path: Path) -> Store:
     store.commit(CLIP_CHECKPOINT, row)
     from pipelines.ingest import VIDEOS_STAGE
 
-    for stage in (VIDEOS_STAGE, SCAN_STAGE):
+    for stage in (VIDEOS_STAGE, SCAN_STAGE, SHOTS_STAGE):
         run_stage(stage, store, CurationConfig(), batch="one")
     assert store.read(VIDEOS, batch="one").num_rows == 1
     return store

@@ -20,6 +20,9 @@ from pipelines.ingest import VIDEOS_STAGE
 from pipelines.manifest import MANIFEST_STAGE, aspect
 from pipelines.policy import PolicyConfig
 from pipelines.scan_stage import SCAN_STAGE
+from pipelines.shots.boundaries import BoundaryConfig
+from pipelines.shots.spans import SpanConfig
+from pipelines.shots_stage import SHOTS_STAGE, ShotsConfig
 from pipelines.signal_scores import SIGNAL_SCORES_STAGE
 from pipelines.stages import STAGES
 from pipelines.verdicts import VERDICTS_STAGE
@@ -36,7 +39,9 @@ from tests.videos import decode_all, make_video, shot, textured
 
 RULES = ("too_short.min=1.0", "static.min=0.01", "text=off", "watermark=off", "blur=off")
 CONFIG = CurationConfig(policy=PolicyConfig(bounds=RULES))
-CHAIN = (VIDEOS_STAGE, SCAN_STAGE, SIGNAL_SCORES_STAGE, DUPLICATES_STAGE, VERDICTS_STAGE, CLIP_FILES_STAGE)
+CHAIN = (
+    VIDEOS_STAGE, SCAN_STAGE, SHOTS_STAGE, SIGNAL_SCORES_STAGE, DUPLICATES_STAGE, VERDICTS_STAGE, CLIP_FILES_STAGE
+)  # fmt: skip
 
 
 def footage(folder: Path) -> Path:
@@ -87,7 +92,7 @@ def test_each_unique_source_is_scanned_once_and_lands_in_one_row(done: tuple[Sto
 def test_signals_and_proxies_agree_with_the_frames(done: tuple[Store, Path, list[Result]]) -> None:
     frames = {s["video_id"]: s["num_frames"] for s in rows(done[0], SCANS)}
     for row in rows(done[0], SIGNALS):
-        assert {len(v) for k, v in row.items() if k != "video_id"} == {frames[row["video_id"]]}
+        assert {len(v) for v in row.values() if isinstance(v, list)} == {frames[row["video_id"]]}
     for video_id in frames:
         proxies = [r["frame_index"] for r in rows(done[0], FRAMES) if r["video_id"] == video_id]
         if frames[video_id]:
@@ -132,8 +137,32 @@ def test_a_rerun_computes_nothing_and_a_moved_bound_decodes_nothing(done: tuple[
     store, folder, _ = done
     assert [r.computed for r in curate(Path(store.root), folder)] == [False] * len(CHAIN)
     looser = dataclasses.replace(CONFIG, policy=PolicyConfig(bounds=(*RULES, "static=off", "freeze=off")))
-    assert [r.computed for r in curate(Path(store.root), folder, looser)] == [False, False, False, False, True, True]
+    assert [r.computed for r in curate(Path(store.root), folder, looser)] == [*[False] * 5, True, True]
     assert [r.computed for r in curate(Path(store.root), folder)][-2:] == [True, True]
+
+
+def test_a_moved_boundary_bound_decides_again_and_decodes_nothing(
+    done: tuple[Store, Path, list[Result]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the stored curves alone: the footage is gone, and the decoder with it."""
+    import pipelines.scan
+
+    store, _folder, _ = done
+    shutil.copytree(store.root, tmp_path / "root")
+    monkeypatch.setattr(pipelines.scan, "decode_frames", None)
+    spans = ShotsConfig(spans=SpanConfig(min_clip_s=0.1, max_clip_s=1.0))
+    strict = ShotsConfig(boundaries=BoundaryConfig(hard=0.99))
+    found = {}
+    for name, shots in (("as it was", ShotsConfig()), ("short", spans), ("strict", strict)):
+        config = dataclasses.replace(CONFIG, shots=shots)
+        results = [run_stage(s, Store(tmp_path / "root"), config, batch="one") for s in CHAIN[:-1]]
+        assert [r.computed for r in results] == [False, False, *[name != "as it was"] * 4]
+        clips = Store(tmp_path / "root").read(CLIPS, batch="one").to_pylist()
+        found[name] = {(c["video_id"], c["start_frame"], c["end_frame"]): c["clip_id"] for c in clips}
+    assert {key for key in found["as it was"] if key[1] == 40}
+    assert {c["end_s"] - c["start_s"] <= 1.05 for c in Store(tmp_path / "root").read(CLIPS, batch="one").to_pylist()}
+    assert len(found["short"]) > len(found["as it was"])
+    assert all(found["as it was"][key] == found["strict"][key] for key in found["as it was"].keys() & found["strict"])
 
 
 def test_the_pictures_are_small_enough_for_the_ui(done: tuple[Store, Path, list[Result]]) -> None:

@@ -11,6 +11,7 @@ from pipelines.video.source import list_files, videos_and_sidecars
 from schemas.shots import Shot
 from schemas.table import to_rows
 from schemas.videos import VideoStatus
+from tests.scanned import scan_and_cut
 
 FOLDER = Path(__file__).parents[3] / "shared" / "footage"
 pytestmark = [
@@ -39,7 +40,7 @@ def small_files() -> list[str]:
 @pytest.mark.parametrize("path", small_files())
 def test_a_real_file_ends_with_the_status_it_deserves(path: str) -> None:
     video = probe(str(FOLDER), path, 0, ProbeConfig())
-    (row,) = scan(video, ScanConfig(), "test")["scans"].to_pylist()
+    (row,) = scan(video, ScanConfig())["scans"].to_pylist()
     want = VideoStatus.UNREADABLE if path in UNREADABLE else VideoStatus.DAMAGED if path in DAMAGED else VideoStatus.OK
     assert row["status"] == (VideoStatus.NO_VIDEO if path == "audio_only.mp4" else want)
     assert bool(row["reason"]) == (row["status"] != VideoStatus.OK or video.is_image)
@@ -49,10 +50,10 @@ def test_a_real_file_ends_with_the_status_it_deserves(path: str) -> None:
 def test_hard_cuts_are_where_the_eye_saw_them(path: str) -> None:
     with open(FOLDER / "CUTS.csv", newline="") as f:
         seen = {int(r["frame_index"]) for r in csv.DictReader(f) if r["file"] == path and r["type"] == "hard"}
-    out = scan(probe(str(FOLDER), path, 0, ProbeConfig()), ScanConfig(), "test")
+    out = scan_and_cut(FOLDER / path)
     assert {s.start_frame for s in to_rows(out["shots"], Shot) if s.cut_in == "hard"} == seen
 
 
 def test_bars_of_a_real_letterbox_are_cropped() -> None:
-    out = scan(probe(str(FOLDER), "bbb_letterbox_240p.mp4", 0, ProbeConfig()), ScanConfig(), "test")
+    out = scan_and_cut(FOLDER / "bbb_letterbox_240p.mp4")
     assert {tuple(c) for c in out["clips"]["crop"].to_pylist()} == {(0, 30, 320, 180)}

@@ -5,17 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.scan import ScanConfig, scan
-from pipelines.video.probe import ProbeConfig, probe
 from schemas.clips import Clip
 from schemas.shots import Shot
 from schemas.table import to_rows
+from tests.scanned import scan_and_cut
 from tests.videos import make_video, shot, textured
 
 
 def scan_frames(path: Path, frames: list[np.ndarray], fps: int = 25) -> tuple[list[Shot], list[Clip]]:
     make_video(path, frames, fps)
-    out = scan(probe(str(path.parent), path.name, 1, ProbeConfig()), ScanConfig(), "test")
+    out = scan_and_cut(path)
     shots = sorted(to_rows(out["shots"], Shot), key=lambda s: s.shot_index)
     return shots, sorted(to_rows(out["clips"], Clip), key=lambda c: c.start_frame)
 
@@ -89,6 +88,21 @@ def test_every_frame_of_a_plain_video_is_in_exactly_one_clip(tmp_path: Path) -> 
     _, clips = scan_frames(tmp_path / "a.mp4", shot(1, 30) + shot(2, 3) + shot(3, 50))
     covered = [i for c in clips for i in range(c.start_frame, c.end_frame)]
     assert covered == list(range(83))
+
+
+def test_every_frame_is_in_a_clip_or_in_a_boundary_that_says_why_not(tmp_path: Path) -> None:
+    first, second, black = shot(6, 70, step=0), shot(7, 70, step=0), np.zeros((96, 160, 3), np.uint8)
+    middle = [mix(first[40], second[0], (i + 1) / 16) for i in range(15)]
+    out = [mix(second[0], black, (i + 1) / 11) for i in range(10)]
+    frames = first[:40] + middle + second[:30] + out + [black] * 3 + shot(8, 30)
+    frames[10] = frames[11] = np.full_like(black, 250)
+    tables = scan_and_cut(make_video(tmp_path / "a.mp4", frames))
+    clips = [(c["start_frame"], c["end_frame"]) for c in tables["clips"].to_pylist()]
+    rows = tables["boundaries"].to_pylist()
+    dropped = [(b["start_frame"], b["end_frame"]) for b in rows if b["kind"] in ("fade", "dissolve", "damage")]
+    assert sorted(b["kind"] for b in rows) == ["dissolve", "fade", "flash"]
+    assert sorted(i for a, b in clips + dropped for i in range(a, b)) == list(range(len(frames)))
+    assert all(c["max_inner_boundary"] < 0.5 for c in tables["clips"].to_pylist())
 
 
 def test_a_clip_never_crosses_a_cut(tmp_path: Path) -> None:

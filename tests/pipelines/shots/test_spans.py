@@ -7,11 +7,12 @@ import hypothesis
 import numpy as np
 from hypothesis import strategies as st
 
-from pipelines.shots.detect import CutConfig, find_cuts
-from pipelines.shots.gradual import Transition
-from pipelines.shots.letterbox import LetterboxConfig, crop_box
+from pipelines.shots.boundaries import Times
+from pipelines.shots.detect import CutConfig, cut_evidence
+from pipelines.shots.fades import Transition
+from pipelines.shots.letterbox import EdgeConfig, LetterboxConfig, crop_box, edges
 from pipelines.shots.signals import block_means, laplacian_variance, saturation
-from pipelines.shots.spans import Times, shot_ranges, split_evenly
+from pipelines.shots.spans import SpanConfig, join_short, shot_ranges, split_evenly
 
 
 def times(num: int, step: int = 1, base: Fraction = Fraction(1, 25)) -> Times:
@@ -68,20 +69,36 @@ def test_a_split_is_even_in_time_not_in_frames() -> None:
     assert second[1] == 200
 
 
+def box(rows: list[np.ndarray], columns: np.ndarray) -> list[int] | None:
+    return crop_box([edges(r, columns, EdgeConfig()) for r in rows], 1280, 720, LetterboxConfig())
+
+
+def test_a_short_shot_joins_over_its_weaker_cut_and_only_where_that_is_allowed() -> None:
+    curve = np.zeros(300, np.float32)
+    curve[[100, 120, 200]] = 0.6, 0.8, 1.0
+    cuts = [100, 120, 200]
+    assert join_short(cuts, [], curve, times(300), SpanConfig()) == cuts
+    assert join_short(cuts, [], curve, times(300), SpanConfig(join_below=0.9)) == [120, 200]
+    assert join_short(cuts, [], curve, times(300), SpanConfig(join_below=0.9, min_clip_s=0.5)) == cuts
+    faded = [Transition(90, 99, "fade")]
+    assert join_short([120, 200], faded, curve, times(300), SpanConfig(join_below=0.9)) == [200]
+
+
 def test_bars_become_a_crop_and_a_dark_scene_does_not() -> None:
     rows, columns = np.full(720, 16, np.uint8), np.full(1280, 200, np.uint8)
     rows[91:629] = 200
-    assert crop_box([rows] * 4, [columns] * 4, 1280, 720, LetterboxConfig()) == [0, 92, 1280, 536]
+    assert box([rows] * 4, columns) == [0, 92, 1280, 536]
     night = (16 + 100 * np.exp(-(((np.arange(720) - 360) / 120) ** 2))).astype(np.uint8)
-    assert crop_box([night] * 4, [columns] * 4, 1280, 720, LetterboxConfig()) is None
-    assert crop_box([np.full(720, 16, np.uint8)], [columns], 1280, 720, LetterboxConfig()) is None
+    assert box([night] * 4, columns) is None
+    assert box([np.full(720, 16, np.uint8)], columns) is None
+    assert crop_box([], 1280, 720, LetterboxConfig()) is None
 
 
 def test_one_bright_frame_tells_that_there_is_no_bar() -> None:
     rows, columns = np.full(720, 16, np.uint8), np.full(1280, 200, np.uint8)
     rows[90:630] = 200
     bright = np.full(720, 200, np.uint8)
-    assert crop_box([rows, rows, bright], [columns] * 3, 1280, 720, LetterboxConfig()) is None
+    assert box([rows, rows, bright], columns) is None
 
 
 def test_signals_on_pictures_of_known_answer() -> None:
@@ -95,6 +112,5 @@ def test_signals_on_pictures_of_known_answer() -> None:
 
 def test_cuts_of_an_empty_or_one_frame_video_are_none() -> None:
     for num in (0, 1):
-        cuts, curve = find_cuts(set(), np.zeros(num, np.float32), np.zeros((num, 384), np.uint8), CutConfig())
-        assert cuts == []
-        assert len(curve) == num
+        curve = cut_evidence(np.zeros(num, np.float32), np.zeros((num, 384), np.uint8), CutConfig())
+        assert curve.tolist() == [0] * num

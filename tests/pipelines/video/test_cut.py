@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.scan import ScanConfig, scan
 from pipelines.video.cut import CutConfig, CutFailed, cut
 from pipelines.video.probe import ProbeConfig, probe
 from schemas.clips import Clip
 from schemas.table import to_rows
+from tests.scanned import scan_and_cut
 from tests.videos import decode_all, make_video, numbered, read_number
 
 
 def span(path: Path, start: int, end: int, crop: list[int] | None = None) -> tuple[object, Clip]:
     """The video's row and a clip of its frames [start, end)."""
     video = probe(str(path.parent), path.name, path.stat().st_size, ProbeConfig())
-    out = scan(video, ScanConfig(), "test")
+    out = scan_and_cut(path)
     pts = out["signals"]["pts"][0].as_py()
     clip = to_rows(out["clips"], Clip)[0]
     base = Fraction(clip.time_base_num, clip.time_base_den)
