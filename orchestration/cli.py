@@ -24,7 +24,7 @@ Raw footage in; a curated, densely captioned Parquet manifest and a native-shape
   start here    demo, doctor
   curation      curate FOLDER, stage NAME
   captions      captioner train, caption, manifest freeze, manifest list
-  training      train autoencoder, train dit, sample, evaluate
+  training      train autoencoder, train dit, train verify, sample, evaluate
   look          report, sql, audit CLIP_ID, explain clip|step
   services      up, ui, down
 """
@@ -37,6 +37,11 @@ def _lazily(module: str, name: str) -> Command:
         return getattr(importlib.import_module(f"orchestration.{module}"), name)(question, args)  # type: ignore[no-any-return]
 
     return command
+
+
+def _train(question: Ask, args: argparse.Namespace) -> Answer:
+    module = "verify_command" if args.what == "verify" else "run_commands"
+    return _lazily(module, "verify" if args.what == "verify" else "train")(question, args)
 
 
 def _options() -> argparse.ArgumentParser:
@@ -85,8 +90,10 @@ def parser() -> argparse.ArgumentParser:
     manifest = group("manifest", "freeze and list manifests")
     add("freeze", "an immutable snapshot to train on", _lazily("run_commands", "manifest_freeze"), manifest)
     add("list", "all frozen manifests", _lazily("look_commands", "manifest_list"), manifest)
-    train = add("train", "train the autoencoder, or the DiT on latents", _lazily("run_commands", "train"))
-    train.add_argument("what", choices=("autoencoder", "dit"))
+    train = add("train", "train the autoencoder, or the DiT on latents; or try the trainer's promises", _train)
+    train.add_argument(
+        "what", choices=("autoencoder", "dit", "verify"), help="verify: packed loss, permutation, crop, padding, fill"
+    )
     sample = add("sample", "a video from a prompt", _lazily("sample_command", "sample"))
     sample.add_argument("--prompt", required=True, help="what to show")
     sample.add_argument("--size", metavar="WIDTHxHEIGHT", help="size in pixels")
