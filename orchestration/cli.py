@@ -22,7 +22,7 @@ _DESCRIPTION = """\
 Raw footage in; a curated, densely captioned Parquet manifest and a native-shape video DiT out.
 
   start here    demo, doctor
-  curation      curate FOLDER, stage NAME
+  curation      curate FOLDER, stage NAME, whatif
   captions      captioner train, caption, manifest freeze, manifest list
   training      train autoencoder, train dit, train verify, sample, evaluate
   look          report, sql, audit CLIP_ID, explain clip|step
@@ -44,12 +44,13 @@ def _train(question: Ask, args: argparse.Namespace) -> Answer:
     return _lazily(module, "verify" if args.what == "verify" else "train")(question, args)
 
 
-def _options() -> argparse.ArgumentParser:
+def _options(settings: str = "set", change: str = "change a setting; repeatable") -> argparse.ArgumentParser:
+    """The common options; `settings` is where `--set` goes."""
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("common options")
     group.add_argument("--root", help="where all tables live: a folder or URL (default: $DAILIES_ROOT or runs/demo)")
     group.add_argument("--recipe", help="demo or footage (default: the one the root was made with)")
-    group.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting; repeatable")
+    group.add_argument("--set", dest=settings, action="append", metavar="KEY=VALUE", help=change)
     group.add_argument("--executor", choices=("local", "ray"), help="who maps over items (default: local; demo: ray)")
     group.add_argument("--batch", help="one batch of footage (default: all)")
     group.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -64,8 +65,10 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
 
-    def add(name: str, text: str, command: Command, to: Any = commands) -> argparse.ArgumentParser:
-        sub = to.add_parser(name, help=text, description=text, parents=[common])
+    def add(
+        name: str, text: str, command: Command, to: Any = commands, options: argparse.ArgumentParser = common
+    ) -> argparse.ArgumentParser:
+        sub = to.add_parser(name, help=text, description=text, parents=[options])
         sub.set_defaults(run=command)
         return sub  # type: ignore[no-any-return]
 
@@ -84,6 +87,11 @@ def parser() -> argparse.ArgumentParser:
     stage.add_argument("--force", action="store_true", help="compute even if nothing changed")
     curate = add("curate", "a folder of footage to verdicts and clip files", _lazily("run_commands", "curate"))
     curate.add_argument("folder", help="folder or URL with videos, searched recursively")
+    bounds = _options("bounds", "move a bound: rule.min=0.3, rule.max=none, rule=off, table.column.min=1; repeatable")
+    what = "other rules over the scores that are there: funnel, overlap, hours left, what changes"
+    whatif = add("whatif", what, _lazily("whatif_command", "whatif"), options=bounds)
+    whatif.add_argument("--policy", metavar="FILE", help="a TOML file of rules or preset:NAME (default: the recipe's)")
+    whatif.set_defaults(set=None)
     captioner = group("captioner", "train the captioner")
     add("train", "pairs, and the captioner trained on them", _lazily("run_commands", "captioner_train"), captioner)
     add("caption", "short and dense captions of what was kept", _lazily("run_commands", "caption"))

@@ -6,13 +6,19 @@ because its scorer failed is an error, never a rejection (peers give such clips 
 them as filtered).  After Step-Video (arXiv:2502.10248), which scored everything first and sliced
 thresholds afterwards.
 
-Policies live in code (`CLASSICAL`) or in a TOML file:
+Policies live in code (`CLASSICAL`), in a TOML file, or in one that comes with the package and is named
+`preset:NAME` (pipelines/presets):
 
     [[rule]]
     name = "blur"
     column = "score_blur.edge"
     min = 0.09
     reason = "out of focus"
+
+    [[not_applied]]                     # a published threshold on a score that nobody here measures
+    name = "aesthetic"
+    min = 4.5
+    why = "needs the LAION head"
 """
 
 import dataclasses
@@ -21,9 +27,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.errors import ConfigError
+from schemas.settings import pick
 from schemas.verdicts import Selection, Verdict, VerdictRow
 
 Scores = Mapping[str, float | None]
+MOST_RULES = 62
+"""The scoreboard keeps one bit per rule."""
+PRESET = "preset:"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +49,16 @@ class Rule:
     """Smallest score that is kept; None if unbounded."""
     max: float | None = None
     """Largest score that is kept; None if unbounded."""
+    not_applied: str = ""
+    """Why the rule decides nothing (no stage measures its score); it stays on the list for all to see."""
 
     def __post_init__(self) -> None:
+        if self.not_applied:
+            return
         if self.min is None and self.max is None:
             raise ValueError(f"rule `{self.name}` has neither min nor max")
+        if any(b is not None and b != b for b in (self.min, self.max)):
+            raise ValueError(f"rule `{self.name}`: a bound is not a number")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"rule `{self.name}`: min {self.min} is above max {self.max}")
         if self.column.count(".") != 1:
@@ -84,14 +100,16 @@ class PolicyConfig:
     rules: tuple[Rule, ...] = CLASSICAL
     """The rules, in the order in which reasons are given."""
     file: str = ""
-    """A TOML file of rules that replaces them; empty for none."""
+    """A TOML file of rules that replaces them, or `preset:NAME`; empty for none."""
     bounds: tuple[str, ...] = ()
-    """Bounds moved on top, each `rule.min=0.3`, `rule.max=0.5` or `rule=off`."""
+    """Bounds moved on top, each `rule.min=0.3`, `rule.max=0.5`, `table.column.min=0.3` (a new rule) or `rule=off`."""
 
     def __post_init__(self) -> None:
         names = [r.name for r in self.rules]
         if len(set(names)) != len(names):
             raise ValueError(f"rule names must differ, got {names}")
+        if len(names) > MOST_RULES:
+            raise ValueError(f"a policy has at most {MOST_RULES} rules, got {len(names)}")
 
     def resolved(self) -> tuple[Rule, ...]:
         """The rules that hold, after the file and the moved bounds."""
@@ -102,33 +120,63 @@ class PolicyConfig:
 
 
 def read_policy(path: str) -> tuple[Rule, ...]:
-    """Read rules from a TOML file.
+    """Read rules from a TOML file, or from the preset of that name.
 
     Raises:
         ConfigError: If the file is absent or a rule in it is wrong.
     """
+    if path.startswith(PRESET):
+        from pipelines.presets import rules as preset
+
+        return preset(path.removeprefix(PRESET))
     try:
         with open(path, "rb") as f:
-            found = tomllib.load(f).get("rule", [])
-        return PolicyConfig(rules=tuple(Rule(**r) for r in found)).rules
+            return parse_policy(tomllib.load(f))
     except (OSError, ValueError, TypeError) as e:
         raise ConfigError(f"policy file {path}: {e}") from e
 
 
+def parse_policy(found: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """Rules out of what TOML gave: those that decide, then those that cannot and why.
+
+    Raises:
+        ValueError, TypeError: If it is no policy; says what is wrong.
+    """
+    strange = set(found) - {"rule", "not_applied", "source", "about"}
+    if strange:
+        raise ValueError(f"unknown tables {sorted(strange)}; a policy holds [[rule]] and [[not_applied]]")
+    rules = [Rule(**r) for r in found.get("rule", [])]
+    for entry in found.get("not_applied", []):
+        plain = dict(entry)
+        why = str(plain.pop("why"))
+        rules.append(Rule(**{"column": "", "reason": "", **plain, "not_applied": f"not applied: {why}"}))
+    return PolicyConfig(rules=tuple(rules)).rules
+
+
 def move_bound(rules: tuple[Rule, ...], text: str) -> tuple[Rule, ...]:
-    """Apply one `rule.min=0.3`, `rule.max=none` or `rule=off`."""
-    left, _, value = text.partition("=")
-    name, _, side = left.strip().partition(".")
-    if name not in {r.name for r in rules}:
-        raise ConfigError(f"unknown rule `{name}`; known: {', '.join(r.name for r in rules)}")
-    if not side and value.strip() == "off":
-        return tuple(r for r in rules if r.name != name)
-    if side not in ("min", "max"):
+    """Apply one `rule.min=0.3`, `rule.max=none`, `table.column.max=0.5` or `rule=off`.
+
+    Raises:
+        ConfigError: If there is no such rule, with the nearest one there is, or the bound is none.
+    """
+    left, equals, value = text.partition("=")
+    name, dot, side = left.strip().rpartition(".")
+    value = value.strip().lower()
+    if not equals or (dot and side not in ("min", "max")) or not (dot or value == "off"):
+        pick("rule", name or side, {r.name: r for r in rules})  # a wrong name is the likelier mistake
         raise ConfigError(f"a bound is `rule.min=0.3`, `rule.max=0.5` or `rule=off`, got `{text}`")
+    if not dot:
+        gone = pick("rule", side, {r.name: r for r in rules})
+        return tuple(r for r in rules if r is not gone)
     try:
-        bound = None if value.strip().lower() == "none" else float(value)
+        bound = None if value == "none" else float(value)
+        if "." in name and name not in {r.name for r in rules}:
+            rules = (*rules, Rule(name=name, column=name, reason=f"by {name}", **{side: bound}))  # type: ignore[arg-type]
         moved: dict[str, Any] = {side: bound}
-        return tuple(dataclasses.replace(r, **moved) if r.name == name else r for r in rules)
+        old = pick("rule", name, {r.name: r for r in rules})
+        return tuple(dataclasses.replace(r, **moved) if r is old else r for r in rules)
+    except ConfigError:
+        raise
     except ValueError as e:
         raise ConfigError(f"`{text}`: {e}") from e
 
@@ -163,6 +211,8 @@ def judge(
 
 
 def _word(rule: Rule, score: float | None, known: bool, skip: Mapping[str, str]) -> tuple[Verdict, str]:
+    if rule.not_applied:
+        return Verdict.SKIPPED, rule.not_applied
     if rule.name in skip:
         return Verdict.SKIPPED, skip[rule.name]
     if score is None or score != score:

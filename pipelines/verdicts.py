@@ -4,14 +4,15 @@ Rules over CLIP columns do not decide where the CLIP knows only the synthetic wo
 of it; a rule over a table that was never made is skipped too.  Both say so in each row.
 """
 
+import difflib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pipelines.contact_sheet import contact_sheet
 from pipelines.execute import Context, Output, Stage
 from pipelines.policy import Rule, judge, select
-from pipelines.scorers import SCORERS
+from pipelines.scoreboard import COLUMNS, SCORE_TABLES, SCOREBOARD, SCORER_TABLES, Standing, board, score_names
 from pipelines.scorers.clip import SCORE_CLIP
 from schemas.batches import beyond
 from schemas.checkpoints import CLIP_CHECKPOINT
@@ -24,24 +25,26 @@ from schemas.videos import FRAMES, SCANS, VIDEOS
 
 CLIP_TABLES = {SCORE_CLIP.name}
 ONLY_SYNTHETIC = "CLIP scores come from a model that knows the synthetic world alone"
-_SCORE_TABLES = tuple(s.table for s in SCORERS)
+_OF_CLIPS = ("max_inner_boundary", "width", "height", "fps")
 
 
 def gather(context: Context, clips: list[Clip]) -> tuple[dict[str, dict[str, float | None]], set[str]]:
     """All scores by clip, and the columns there are."""
     scores: dict[str, dict[str, float | None]] = {c.clip_id: {} for c in clips}
-    columns = {"clips.max_inner_boundary", "scans.damaged_share"}
+    columns = {f"clips.{n}" for n in (*_OF_CLIPS, "short_side")} | {"scans.damaged_share"}
     damage = _damage(context)
     for clip in clips:
-        scores[clip.clip_id]["clips.max_inner_boundary"] = clip.max_inner_boundary
-        scores[clip.clip_id]["scans.damaged_share"] = damaged_share(clip, damage.get(clip.video_id, []))
-    for table in (*_SCORE_TABLES, SCORE_CLIP):
+        known = scores[clip.clip_id]
+        known.update({f"clips.{n}": float(getattr(clip, n)) for n in _OF_CLIPS})
+        known["clips.short_side"] = float(min(clip.width, clip.height))
+        known["scans.damaged_share"] = damaged_share(clip, damage.get(clip.video_id, []))
+    for table in SCORE_TABLES:
         rows = context.read_optional(table)
         if rows is None:
             continue
-        names = [n for n in rows.column_names if n not in ("clip_id", "error", "made_by")]
+        names = [n for n in score_names(table) if n in rows.column_names]
         columns |= {f"{table.name}.{n}" for n in names}
-        for row in rows.to_pylist():
+        for row in rows.select(["clip_id", *names]).to_pylist():
             if row["clip_id"] in scores:
                 scores[row["clip_id"]].update({f"{table.name}.{n}": row[n] for n in names})
     repeated = context.read_optional(DUPLICATES)
@@ -68,16 +71,25 @@ def damaged_share(clip: Clip, spans: list[str]) -> float:
     return min(1.0, lost / max(clip.end_s - clip.start_s, 1e-9))
 
 
-def _skipped(rules: tuple[Rule, ...], columns: set[str], foreign: bool) -> dict[str, str]:
-    """Rules that do not decide here, and why."""
-    tables = {c.split(".")[0] for c in columns}
+def skipped(rules: tuple[Rule, ...], tables: Collection[str], foreign: bool) -> dict[str, str]:
+    """Rules that do not decide here, and why.
+
+    Args:
+        tables: Names of the tables that were made for this batch.
+
+    Raises:
+        ConfigError: If a rule reads a column that no stage writes; names the nearest that one does.
+    """
     skip = {}
     for rule in rules:
         table = rule.column.split(".")[0]
-        known = table in {t.name for t in (*_SCORE_TABLES, SCORE_CLIP)} or table in ("clips", "scans", "duplicates")
-        if not known or (table in tables and rule.column not in columns):
-            raise ConfigError(f"rule `{rule.name}` reads `{rule.column}`, which no stage writes")
-        if table not in tables:
+        if rule.not_applied:
+            skip[rule.name] = rule.not_applied
+        elif rule.column not in COLUMNS:
+            near = difflib.get_close_matches(rule.column, COLUMNS, n=3, cutoff=0.5)
+            hint = f"; near it: {', '.join(near)}" if near else f"; tables: {', '.join(t.name for t in SCORE_TABLES)}"
+            raise ConfigError(f"rule `{rule.name}` reads `{rule.column}`, which no stage writes{hint}")
+        elif table not in tables:
             skip[rule.name] = f"table `{table}` was not made for this batch"
         elif table in CLIP_TABLES and foreign:
             skip[rule.name] = ONLY_SYNTHETIC
@@ -94,18 +106,24 @@ def _verdicts(context: Context) -> Output:
     clips = to_rows(context.read(CLIPS), Clip)
     rules: tuple[Rule, ...] = context.settings
     scores, columns = gather(context, clips)
+    tables = sorted({c.split(".")[0] for c in columns})
     foreign = beyond(clip_knows(context), context.batch)
-    skip = _skipped(rules, columns, foreign)
-    verdicts, selections = [], []
+    skip = skipped(rules, tables, foreign)
+    words = []
     for clip in clips:
         rows = judge(clip.clip_id, scores[clip.clip_id], rules, skip, context.made_by)
-        verdicts += rows
-        selections.append(select(clip.clip_id, rows, context.made_by))
-    tables = {VERDICTS.name: VERDICTS.from_rows(verdicts), SELECTIONS.name: SELECTIONS.from_rows(selections)}
-    metrics = _metrics(clips, selections, skip)
+        words.append((rows, select(clip.clip_id, rows, context.made_by)))
+    selections = [s for _, s in words]
+    made = {
+        VERDICTS.name: VERDICTS.from_rows([r for rows, _ in words for r in rows]),
+        SELECTIONS.name: SELECTIONS.from_rows(selections),
+        SCOREBOARD.name: board(clips, scores, words, context.made_by),
+    }
+    stands = Standing(rules=rules, skipped=skip, tables=tuple(tables), foreign=foreign)
+    metrics = {**_metrics(clips, selections, skip), "policy": stands.as_metric()}
     if foreign:
         metrics["note"] = ONLY_SYNTHETIC
-    return Output(tables, metrics=metrics, pictures=_pictures(context, clips, selections))
+    return Output(made, metrics=metrics, pictures=_pictures(context, clips, selections))
 
 
 def _metrics(clips: list[Clip], selections: list[Selection], skip: Mapping[str, str]) -> dict[str, Any]:
@@ -147,10 +165,10 @@ def _pictures(context: Context, clips: list[Clip], selections: list[Selection]) 
 
 VERDICTS_STAGE = Stage(
     name="verdicts",
-    version=1,
-    reads=(CLIPS, SCANS, VIDEOS, FRAMES, *_SCORE_TABLES),
+    version=2,
+    reads=(CLIPS, SCANS, VIDEOS, FRAMES, *SCORER_TABLES),
     optional=(DUPLICATES, SCORE_CLIP, CLIP_CHECKPOINT),
-    writes=(VERDICTS, SELECTIONS),
+    writes=(VERDICTS, SELECTIONS, SCOREBOARD),
     run=_verdicts,
     settings=lambda config: config.policy.resolved(),
     doc="Ask the policy of every clip.",

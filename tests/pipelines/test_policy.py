@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipelines.policy import CLASSICAL, WITH_CLIP, PolicyConfig, Rule, judge, move_bound, select
 from pipelines.recipes import RECIPES
-from pipelines.verdicts import damaged_share
+from pipelines.verdicts import damaged_share, skipped
 from schemas.errors import ConfigError
 from schemas.settings import recipe
 from schemas.verdicts import Verdict
@@ -86,8 +86,6 @@ def test_recipes_build_and_take_settings(name: str) -> None:
 
 
 def test_every_rule_reads_a_column_that_some_stage_writes() -> None:
-    from pipelines.verdicts import _skipped
-
-    _skipped(WITH_CLIP, set(), "", "")  # raises on an unknown table
-    with pytest.raises(ConfigError, match="no stage writes"):
-        _skipped((Rule(name="x", column="score_nothing.x", min=0.0, reason="r"),), set(), "", "")
+    assert set(skipped(WITH_CLIP, set(), False)) == {r.name for r in WITH_CLIP}  # raises on an unknown column
+    with pytest.raises(ConfigError, match=r"no stage writes; near it: score_blur\.edge"):
+        skipped((Rule(name="x", column="score_blur.egde", min=0.0, reason="r"),), set(), False)

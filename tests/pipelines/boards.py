@@ -1,0 +1,64 @@
+"""Scoreboards made of random scores, judged by the policy itself."""
+
+import numpy as np
+
+from pipelines.policy import Rule, Scores, judge, select
+from pipelines.scoreboard import SCOREBOARD, Standing, board
+from schemas.clips import Clip
+from schemas.store import Store
+from schemas.verdicts import Selection
+
+STOOD = (
+    Rule(name="short", column="score_duration.seconds", min=2.0, reason="short"),
+    Rule(name="dark", column="score_luma.bright", min=0.3, reason="dark"),
+    Rule(name="blur", column="score_blur.edge", min=0.2, max=0.9, reason="blurred"),
+    Rule(name="text", column="score_text.area", max=0.7, reason="text"),
+    Rule(name="clip", column="score_clip.first_to_last", min=0.1, reason="incoherent"),
+)
+COLUMNS = tuple(r.column for r in STOOD)
+TABLES = ("clips", "scans", "score_blur", "score_clip", "score_duration", "score_luma", "score_text")
+SIZES = ((160, 90), (90, 160), (100, 100), (128, 96))
+
+
+def random_clips(seed: int, count: int) -> tuple[list[Clip], dict[str, Scores]]:
+    """Clips of random length and shape, with scores of which one in ten is missing."""
+    rng = np.random.default_rng(seed)
+    clips, scores = [], {}
+    for i in range(count):
+        seconds, (width, height) = float(rng.choice([1.0, 2.0, 3.5, 6.0, 20.0])), SIZES[int(rng.integers(4))]
+        name = f"{seed:04d}{i:06d}"
+        clips.append(
+            Clip(
+                clip_id=name, video_id=f"v{i % 3}", shot_id="s", start_pts=0, end_pts=int(seconds * 25),
+                time_base_num=1, time_base_den=25, start_frame=0, end_frame=int(seconds * 25), start_s=0.0,
+                end_s=seconds, fps=25.0, crop=None, width=width, height=height, max_inner_boundary=0.0,
+            )
+        )  # fmt: skip
+        known: dict[str, float | None] = {c: round(float(rng.random()), 1) for c in COLUMNS}
+        known["score_duration.seconds"] = seconds
+        if rng.random() < 0.1:
+            known[str(rng.choice(COLUMNS[1:]))] = [None, float("nan")][int(rng.integers(2))]
+        scores[name] = known
+    return clips, scores
+
+
+def judged(
+    clips: list[Clip], scores: dict[str, Scores], rules: tuple[Rule, ...], skip: dict[str, str]
+) -> dict[str, Selection]:
+    """What the policy says, clip by clip."""
+    return {c.clip_id: select(c.clip_id, judge(c.clip_id, scores[c.clip_id], rules, skip, ""), "") for c in clips}
+
+
+def commit(
+    store: Store, batch: str, clips: list[Clip], scores: dict[str, Scores], *, foreign: bool = False
+) -> dict[str, str]:
+    """Write a batch's scoreboard as `STOOD` judges it; returns the rules that were skipped."""
+    skip = {"clip": "foreign"} if foreign else {}
+    words = []
+    for clip in clips:
+        rows = judge(clip.clip_id, scores[clip.clip_id], STOOD, skip, "m")
+        words.append((rows, select(clip.clip_id, rows, "m")))
+    stands = Standing(rules=STOOD, skipped=skip, tables=TABLES, foreign=foreign)
+    rows_of = board(clips, scores, words, "m")
+    store.commit(SCOREBOARD, rows_of, batch=batch, metrics={"policy": stands.as_metric()})
+    return skip
