@@ -3,7 +3,7 @@
 The plan of video n is a pure function of (config, batch, n), so videos are rendered in any order, on any
 machine, and a hundred times as many cost no more memory.  Defects are dealt in turn, so every class has its
 share at every scale.  A fade goes through black; a dissolve mixes both shots; a shot's subject moves on
-slowly during both.
+slowly during both.  A flash is no defect and no boundary: light for a few frames inside a sound shot.
 """
 
 import dataclasses
@@ -53,6 +53,8 @@ class FootageConfig:
     """Short side of a picture; even sizes follow from the aspect ratio."""
     gradual: float = 0.3
     """Share of boundaries that are fades or dissolves (half each), [0, 1]."""
+    flashes: float = 0.1
+    """Share of sound shots (a video's first one aside) in which a light flashes for up to 0.16 s, [0, 1]."""
     defects_per_video: float = 1.5
     """Shots with a planted defect per video, on average; the classes take turns."""
     copy_every: int = 14
@@ -71,6 +73,8 @@ class FootageConfig:
             raise ValueError(f"short_side_px is at least 48, got {self.short_side_px}")
         if not 0 <= self.gradual <= 1 or not 0 <= self.defects_per_video <= self.min_shots - 1:
             raise ValueError("gradual lies in [0, 1], defects_per_video in [0, min_shots - 1]")
+        if not 0 <= self.flashes <= 1:
+            raise ValueError(f"flashes is a share in [0, 1], got {self.flashes}")
         if min(self.copy_every, self.corrupt_every) < 5:
             raise ValueError("copy_every and corrupt_every are at least 5")
 
@@ -78,6 +82,16 @@ class FootageConfig:
     def total(self) -> int:
         """Source videos, copies not counted."""
         return self.num_videos * self.scale
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Flash:
+    """Light that washes the picture out for a few frames."""
+
+    start: int
+    """First frame, counted from the shot's first frame alone."""
+    light: tuple[float, ...]
+    """Share of white in each of its frames, (0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +111,7 @@ class ShotPlan:
     duplicate_of: str | None
     seed: int
     """Of its noise and its defect."""
+    flash: Flash | None = None
 
     @property
     def end_frame(self) -> int:
@@ -172,6 +187,7 @@ def _plan_shots(
     count = int(rng.integers(config.min_shots, config.max_shots + 1))
     planted = dict(zip((int(k) for k in rng.permutation(count)), _planted(config, index)))
     frame, shots = 0, []
+    sound = 0
     for k in range(count):
         own = generator("shot", config.seed, batch, index, k)
         scene, seconds = _shot_content(config, world, index, own)
@@ -198,9 +214,24 @@ def _plan_shots(
             duplicate_of=duplicate_of,
             seed=int(own.integers(1 << 30)),
         )
+        if defect == "none":
+            sound += 1
+            if sound > 1:  # the first one is what near-duplicates repeat
+                flash = _flash(config, generator("flash", config.seed, batch, index, k), shot.num_frames, fps)
+                shot = dataclasses.replace(shot, flash=flash)
         shots.append(shot)
         frame = shot.end_frame
     return tuple(shots)
+
+
+def _flash(config: FootageConfig, rng: np.random.Generator, num_frames: int, fps: Fraction) -> Flash | None:
+    """A flash somewhere in the middle half of a shot, steady or dying away; from draws of its own."""
+    if rng.random() >= config.flashes:
+        return None
+    length = max(1, min(round(rng.uniform(0.04, 0.16) * fps), int(0.16 * fps)))
+    bright, fall = rng.uniform(0.6, 1.0), rng.choice([1.0, 0.7])
+    start = int(rng.integers(num_frames // 4, 3 * num_frames // 4))
+    return Flash(start=start, light=tuple(float(bright * fall**i) for i in range(length)))
 
 
 def _shot_content(
@@ -246,6 +277,9 @@ def _picture(plan: VideoPlan, shot: ShotPlan, j: int) -> Frame:
     frame = render_frame(shot.scene, u, plan.width, plan.height, noise=shot.seed + j)
     if shot.defect == "near_duplicate":
         return cv2.convertScaleAbs(frame, alpha=_BRIGHTER)  # type: ignore[return-value]
+    if shot.flash is not None and 0 <= j - shot.flash.start < len(shot.flash.light):
+        light = shot.flash.light[j - shot.flash.start]
+        return cv2.convertScaleAbs(frame, alpha=1 - light, beta=255 * light)  # type: ignore[return-value]
     return damage_picture(frame, shot.defect, shot.seed, j)
 
 

@@ -1,8 +1,9 @@
 """How well curation and captioning did, counted against the truth.  Pure: rows in, tallies out.
 
 Boundaries: a found boundary counts as right if it lies within two frames of a hard cut, or inside the extent
-of a gradual transition (0.3 s to spare); each boundary is matched once, whatever kind it was called, and
-`label` says how often the kind was right too.  Policy: what each rule rejected against what was planted; of
+of a gradual transition (0.3 s to spare), and is of the same kind; each is matched once.  `gradual` and `all` are
+kinds taken together, `label` says how often the kind was right.  Flashes are counted apart: one that became a cut
+is a wrong cut, and a flash that was not found.  Policy: what each rule rejected against what was planted; of
 two near-duplicates either may go.  Captions: claims against the truth's claims.  Copies and damaged files
 are left out of all but the file rules.  Intervals: Wilson, 95 %.
 """
@@ -18,7 +19,7 @@ from schemas.clips import Clip
 from schemas.language import claims
 from schemas.ledger import LedgerRow
 from schemas.samples import Measure
-from schemas.shots import Boundary, Shot
+from schemas.shots import Boundary, BoundaryRow, Shot
 from schemas.truth import TruthShot, TruthVideo
 from schemas.verdicts import Selection, Verdict, VerdictRow
 from schemas.videos import Scan, Video, VideoStatus
@@ -39,6 +40,7 @@ will do for either.  A clip with a crop box counts as if a rule `letterbox` had 
 CURABLE = frozenset({"none", "letterbox"})
 """Shots of these kinds are to be kept: a letterbox is cropped away."""
 GRADUAL = (Boundary.FADE, Boundary.DISSOLVE)
+KINDS = (Boundary.HARD.value, *(g.value for g in GRADUAL))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,7 @@ class Batch:
     videos: Sequence[Video]
     scans: Sequence[Scan] = ()
     shots: Sequence[Shot] = ()
+    boundaries: Sequence[BoundaryRow] = ()
     clips: Sequence[Clip] = ()
     verdicts: Sequence[VerdictRow] = ()
     selections: Sequence[Selection] = ()
@@ -143,37 +146,59 @@ def measures(group: str, tallies: Tallies) -> list[Measure]:
 
 
 def boundaries(batch: Batch, config: EvaluationConfig) -> tuple[Tallies, tuple[int, int]]:
-    """Tally of each kind of boundary and of all; and (kinds named rightly, boundaries matched)."""
+    """Tally of each kind of boundary, of both gradual ones, of flashes and of all boundaries whatever their kind.
+
+    Also (kinds named rightly, boundaries matched).
+    """
     fps = {t.path: t.fps for t in batch.truth_videos}
-    truths, shots = collections.defaultdict(list), collections.defaultdict(list)
+    truths, shots, flashes = (collections.defaultdict(list) for _ in range(3))
     for t in batch.truth_shots:
-        if t.cut_in != Boundary.START:
-            truths[t.path].append(t)
+        truths[t.path].append(t)
     for s in batch.shots:
         shots[s.video_id].append(s)
-    tallies: Tallies = {kind: Tally() for kind in (Boundary.HARD.value, *(g.value for g in GRADUAL), "all")}
+    for b in batch.boundaries:
+        if b.kind == Boundary.FLASH:
+            flashes[b.video_id].append((b.start_frame, b.end_frame))
+    tallies: Tallies = {kind: Tally() for kind in (*KINDS, "gradual", Boundary.FLASH.value, "all")}
     labelled = matched = 0
     for path, video_id in sorted(batch.sound().items()):
+        wanted = [t for t in truths[path] if t.cut_in != Boundary.START]
         found = _found_boundaries(shots[video_id])
-        pairs = _match(truths[path], found, config.hard_frames, config.gradual_s * fps[path])
-        matched += len(pairs)
-        labelled += sum(truths[path][i].cut_in == found[j][0] for i, j in pairs)
-        for i, t in enumerate(truths[path]):
-            caught = int(any(i == a for a, _ in pairs))
-            for name in (t.cut_in, "all"):
-                tallies[name] += Tally(caught=caught, wanted=1)
-        for j, (kind, _, _) in enumerate(found):
-            right = int(any(j == b for _, b in pairs))
-            for name in (kind, "all"):
-                tallies[name] += Tally(right=right, found=1)
+        pairs = _match(wanted, found, config.hard_frames, config.gradual_s * fps[path])
+        kinds = [(wanted[i].cut_in, found[j][0]) for i, j in pairs]
+        matched += len(kinds)
+        labelled += sum(a == b for a, b in kinds)
+        tallies = add([tallies, _by_kind([t.cut_in for t in wanted], [f[0] for f in found], kinds)])
+        tallies[Boundary.FLASH.value] += _flashes(truths[path], flashes[video_id], config.hard_frames)
     return tallies, (labelled, matched)
+
+
+def _by_kind(wanted: list[str], found: list[str], matched: list[tuple[str, str]]) -> Tallies:
+    """A boundary of the wrong kind is not right; `gradual` takes a fade for a dissolve, `all` anything."""
+    groups = {**{k: {k} for k in KINDS}, "gradual": {g.value for g in GRADUAL}, "all": set(KINDS)}
+    tallies = {}
+    for name, kinds in groups.items():
+        right = sum(a in kinds and b in kinds for a, b in matched)
+        tallies[name] = Tally(right, sum(f in kinds for f in found), right, sum(w in kinds for w in wanted))
+    return tallies
+
+
+def _flashes(truths: list[TruthShot], found: list[tuple[int, int]], slack: int) -> Tally:
+    """A flash is found where a found one overlaps it, or nearly."""
+    wanted = [
+        (t.flash_start_frame, t.flash_end_frame)
+        for t in truths
+        if t.flash_start_frame is not None and t.flash_end_frame is not None
+    ]
+    near = [[a < d + slack and c < b + slack for c, d in found] for a, b in wanted]
+    return Tally(sum(map(any, zip(*near))), len(found), sum(map(any, near)), len(wanted))
 
 
 def _found_boundaries(shots: list[Shot]) -> list[tuple[str, int, int]]:
     """Kind, end of the shot before, start of the shot after."""
     shots = sorted(shots, key=lambda s: s.start_frame)
     pairs = itertools.pairwise(shots)
-    return [(b.cut_in, a.end_frame, b.start_frame) for a, b in pairs if b.cut_in in (Boundary.HARD, *GRADUAL)]
+    return [(b.cut_in, a.end_frame, b.start_frame) for a, b in pairs if b.cut_in in KINDS]
 
 
 def _match(

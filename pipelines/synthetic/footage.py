@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipelines.execute import Context, Failure, Output, Stage, Tables
 from pipelines.synthetic.defects import damage_bytes
-from pipelines.synthetic.edit import CONTAINERS, FootageConfig, VideoPlan, plan_video, render_video
+from pipelines.synthetic.edit import CONTAINERS, FootageConfig, ShotPlan, VideoPlan, plan_video, render_video
 from pipelines.synthetic.world import WorldConfig, captions, generator
 from schemas import batches
 from schemas.errors import ConfigError, WorldError
@@ -58,6 +58,8 @@ def truth(plan: VideoPlan) -> tuple[list[TruthVideo], list[TruthShot]]:
                     cut_in=shot.cut_in,
                     transition_start_frame=shot.start_frame - shot.transition,
                     defect=shot.defect,
+                    flash_start_frame=_in_file(shot, 0),
+                    flash_end_frame=_in_file(shot, len(shot.flash.light) if shot.flash else 0),
                     duplicate_of=shot.duplicate_of,
                     fields=fields,
                     short=short,
@@ -65,6 +67,11 @@ def truth(plan: VideoPlan) -> tuple[list[TruthVideo], list[TruthShot]]:
                 )
             )
     return videos, shots
+
+
+def _in_file(shot: ShotPlan, frame: int) -> int | None:
+    """A frame of a shot's flash, counted from the start of the file."""
+    return shot.start_frame + shot.flash.start + frame if shot.flash else None
 
 
 def make_video(
@@ -194,6 +201,7 @@ def _metrics(rows: Tables) -> dict[str, Any]:
         "shots": shots.num_rows,
         "minutes": round(seconds / 60, 2),
         "planted_shot_defects": planted,
+        "flashes": shots.num_rows - shots["flash_start_frame"].null_count,
     }
 
 
@@ -208,7 +216,7 @@ def where(store: Store, batch: batches.Batch | None) -> Any:
 
 FOOTAGE = Stage(
     name="footage",
-    version=1,
+    version=2,
     reads=(),
     writes=(TRUTH_VIDEOS, TRUTH_SHOTS),
     run=run,

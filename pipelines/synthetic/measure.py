@@ -21,7 +21,7 @@ from schemas.clips import CLIPS, Clip
 from schemas.errors import MissingTable
 from schemas.ledger import LEDGER, LedgerRow
 from schemas.samples import EVALUATION, PROMPTS, SAMPLES, Measure
-from schemas.shots import SHOTS, Shot
+from schemas.shots import BOUNDARIES, SHOTS, BoundaryRow, Shot
 from schemas.store import Store
 from schemas.table import Table, to_rows
 from schemas.truth import TRUTH_SHOTS, TRUTH_VIDEOS, TruthShot, TruthVideo
@@ -29,7 +29,8 @@ from schemas.verdicts import SELECTIONS, VERDICTS, Selection, Verdict, VerdictRo
 from schemas.videos import SCANS, VIDEOS, Scan, Video
 
 _READS = (
-    TRUTH_VIDEOS, TRUTH_SHOTS, VIDEOS, SCANS, SHOTS, CLIPS, VERDICTS, SELECTIONS, CAPTIONS, PROMPTS, SAMPLES, LEDGER
+    TRUTH_VIDEOS, TRUTH_SHOTS, VIDEOS, SCANS, SHOTS, BOUNDARIES, CLIPS, VERDICTS, SELECTIONS, CAPTIONS, PROMPTS,
+    SAMPLES, LEDGER,
 )  # fmt: skip
 Row = TypeVar("Row")
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def load_batch(store: Store, name: str) -> Batch:
         videos=_rows(store, VIDEOS, Video, name),
         scans=_rows(store, SCANS, Scan, name),
         shots=_rows(store, SHOTS, Shot, name),
+        boundaries=_rows(store, BOUNDARIES, BoundaryRow, name),
         clips=_rows(store, CLIPS, Clip, name),
         verdicts=_rows(store, VERDICTS, VerdictRow, name),
         selections=_rows(store, SELECTIONS, Selection, name),
@@ -154,7 +156,7 @@ def run(context: Context) -> Output:
 
 EVALUATION_STAGE = Stage(
     name="evaluation",
-    version=1,
+    version=2,
     reads=(),
     optional=_READS,
     writes=(EVALUATION,),

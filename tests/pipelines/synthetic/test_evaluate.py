@@ -18,7 +18,7 @@ from schemas.captions import Caption, Fields, Subject
 from schemas.clips import Clip
 from schemas.ledger import LEDGER, LedgerRow
 from schemas.samples import EVALUATION, PROMPTS
-from schemas.shots import Shot
+from schemas.shots import BoundaryRow, Shot
 from schemas.store import Store
 from schemas.truth import TruthShot, TruthVideo
 from schemas.verdicts import Selection, VerdictRow
@@ -44,6 +44,8 @@ def _truth(index: int, start: int, end: int, cut: str = "hard", defect: str = "n
         transition_start_frame=start,
         defect=defect,
         duplicate_of=None,
+        flash_start_frame=None,
+        flash_end_frame=None,
         fields=RED,
         short="",
         dense="",
@@ -81,7 +83,7 @@ def _batch(**more: object) -> Batch:
     return dataclasses.replace(base, **more)
 
 
-def test_a_boundary_counts_within_its_tolerance_once_and_by_any_kind() -> None:
+def test_a_boundary_counts_within_its_tolerance_once_and_by_its_kind() -> None:
     truth = [
         _truth(0, 0, 20, "start"),
         _truth(1, 20, 40, "hard"),
@@ -92,15 +94,34 @@ def test_a_boundary_counts_within_its_tolerance_once_and_by_any_kind() -> None:
         _shot(0, 0, 22, "start"),
         _shot(1, 22, 24, "hard"),  # two frames late: right
         _shot(2, 24, 41, "hard"),  # a second one at the same cut: wrong
-        _shot(3, 49, 75, "fade"),  # inside the dissolve, called a fade: right, wrongly named
+        _shot(3, 49, 75, "fade"),  # inside the dissolve, called a fade: a gradual one, wrongly named
         _shot(4, 75, 90, "hard"),  # five frames late: wrong
     ]
     tallies, named = boundaries(_batch(truth_shots=truth, shots=shots), CONFIG)
     assert tallies["all"] == Tally(2, 4, 2, 3)
     assert tallies["hard"] == Tally(1, 3, 1, 2)
-    assert tallies["dissolve"] == Tally(0, 0, 1, 1)
-    assert tallies["fade"] == Tally(1, 1, 0, 0)
+    assert tallies["dissolve"] == Tally(0, 0, 0, 1)
+    assert tallies["fade"] == Tally(0, 1, 0, 0)
+    assert tallies["gradual"] == Tally(1, 1, 1, 1)
     assert named == (1, 2)
+
+
+def test_a_flash_is_found_where_it_is_and_is_no_boundary() -> None:
+    truth = [
+        _truth(0, 0, 40, "start", flash_start_frame=10, flash_end_frame=12),
+        _truth(1, 40, 80, flash_start_frame=60, flash_end_frame=61),
+    ]
+    rows = [
+        BoundaryRow(
+            video_id="A", kind=kind, start_frame=start, end_frame=end, start_pts=start, end_pts=end,
+            start_s=start / 10, end_s=end / 10, evidence=1.0,
+        )
+        for kind, start, end in (("flash", 11, 13), ("flash", 30, 32), ("hard", 40, 40), ("hard", 60, 60))
+    ]  # fmt: skip
+    shots = [_shot(0, 0, 40, "start"), _shot(1, 40, 60, "hard"), _shot(2, 60, 80, "hard")]
+    tallies, _ = boundaries(_batch(truth_shots=truth, shots=shots, boundaries=rows), CONFIG)
+    assert tallies["flash"] == Tally(1, 2, 1, 2)
+    assert tallies["hard"] == Tally(1, 2, 1, 1)
 
 
 def test_files_that_are_copies_or_damaged_do_not_count_for_boundaries() -> None:

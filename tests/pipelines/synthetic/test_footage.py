@@ -12,7 +12,7 @@ import av
 import pytest
 
 from pipelines.execute import Result, executor, run_stage
-from pipelines.synthetic import footage
+from pipelines.synthetic import edit, footage
 from pipelines.synthetic.defects import FILE_DEFECTS, SHOT_DEFECTS
 from pipelines.synthetic.edit import FootageConfig, plan_video
 from pipelines.synthetic.world import ASPECTS, WorldConfig
@@ -70,6 +70,35 @@ def test_all_aspects_containers_and_boundaries_are_there(made: Path) -> None:
     assert {Path(v["path"]).suffix for v in videos} == {".mp4", ".mkv", ".webm"}
     cuts = set(Store(made).read(TRUTH_SHOTS, batch="b")["cut_in"].to_pylist())
     assert cuts == {"start", "hard", "fade", "dissolve"}
+
+
+def test_flashes_change_nothing_else_of_the_plan() -> None:
+    """They come from draws of their own, so footage without them is the footage with them less its light."""
+    dark, lit = (dataclasses.replace(TINY, num_videos=30, flashes=share) for share in (0.0, 1.0))
+    flashed = 0
+    for i in range(30):
+        plans = [plan_video(config, WorldConfig(), "b", i) for config in (dark, lit)]
+        assert plans[0] == dataclasses.replace(
+            plans[1], shots=tuple(dataclasses.replace(s, flash=None) for s in plans[1].shots)
+        )
+        for shot in plans[1].shots:
+            if shot.flash is not None:
+                flashed += 1
+                assert shot.defect == "none"
+                assert 0 < len(shot.flash.light) <= max(1, 0.16 * plans[1].fps)
+                assert 0 < shot.flash.start < shot.num_frames - len(shot.flash.light)
+    assert flashed > 10
+
+
+def test_a_flash_washes_out_its_frames_and_no_others() -> None:
+    config = dataclasses.replace(TINY, flashes=1.0)
+    plans = (plan_video(config, WorldConfig(), "b", i) for i in range(30))
+    plan = next(p for p in plans if any(s.flash for s in p.shots))
+    shot = next(s for s in plan.shots if s.flash is not None)
+    assert shot.flash is not None
+    light = [f.mean() for f in edit.render_video(plan)][shot.start_frame : shot.end_frame]
+    start, end = shot.flash.start, shot.flash.start + len(shot.flash.light)
+    assert min(light[start:end]) > max(*light[:start], *light[end:]) + 20
 
 
 def test_shots_tile_their_file(made: Path) -> None:
