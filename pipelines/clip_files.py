@@ -126,7 +126,7 @@ def _metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 CLIP_FILES_STAGE = Stage(
     name="clip_files",
-    version=1,
+    version=2,
     reads=(SELECTIONS, CLIPS, VIDEOS, FRAMES),
     writes=(CLIP_FILES,),
     run=_clip_files,

@@ -126,7 +126,7 @@ def _metrics(rows: list[Video]) -> dict[str, Any]:
 
 VIDEOS_STAGE = Stage(
     name="videos",
-    version=1,
+    version=2,
     reads=(),
     writes=(VIDEOS,),
     run=_videos,

@@ -68,7 +68,7 @@ def curves_kb_per_s(signals: pa.Table) -> float:
 
 SCAN_STAGE = Stage(
     name="scan",
-    version=3,
+    version=4,
     reads=(VIDEOS,),
     writes=(SCANS, SIGNALS, FRAMES),
     run=_scan,

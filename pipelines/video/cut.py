@@ -2,9 +2,11 @@
 
 PyAV decodes the span (from the key frame before it) and hands raw frames with their own time stamps to
 ffmpeg as NUT, so that the frames are the very ones the scan counted, whatever the file's seek tables,
-edit lists or variable frame rate say; ffmpeg crops, turns, scales and encodes with libx264.  The result is
-opened and counted.  Where seeking does not give the expected number of frames, the file is decoded from
-its start and frames are taken by index.  Cost: decoding the span and encoding it, once.
+edit lists or variable frame rate say; ffmpeg crops, turns, scales and encodes with libx264.  Raw frames do
+not say what their numbers mean, so that is handed over beside them: full range becomes limited, RGB becomes
+BT.709, HDR is tone-mapped (`pipelines.video.color`), two fields become one frame (bwdif), and the file names
+its matrix.  The result is opened and counted.  Where seeking does not give the expected number of frames,
+the file is decoded from its start and frames are taken by index.  Cost: decoding the span and encoding it, once.
 
 The ffmpeg is `$DAILIES_FFMPEG`, or the one on PATH, or the wheel's own.
 """
@@ -15,10 +17,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import av
 
+from pipelines.video.color import HDR, cube_text, transfer_of
 from pipelines.video.decode import Frame, Pass, decode_frames
 from pipelines.video.probe import ProbeConfig
 from schemas.clips import Clip
@@ -56,6 +60,10 @@ class CutFailed(Exception):
     """The clip could not be cut; the message is the reason."""
 
 
+FIELDS = {"top": "tff", "bottom": "bff"}
+"""ffmpeg's word for the field that comes first; the keys are those of `Video.field_order`."""
+
+
 def ffmpeg_exe() -> str:
     """The ffmpeg to use."""
     import imageio_ffmpeg
@@ -63,9 +71,61 @@ def ffmpeg_exe() -> str:
     return os.environ.get("DAILIES_FFMPEG") or shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def filters(video: Video, clip: Clip) -> list[tuple[str, dict[str, Any]]]:
-    """ffmpeg's video filters: upright, square pixels, crop, even size."""
-    chain: list[tuple[str, dict[str, Any]]] = []
+Filter = tuple[str, dict[str, Any]]
+_FULL_RANGE, _UNKNOWN, _BT709 = 2, 2, 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Coding:
+    """What the numbers of decoded frames mean; libav's own numbers, 2 for unknown."""
+
+    is_rgb: bool
+    is_full_range: bool
+    matrix: int
+    transfer: int
+    primaries: int
+    hdr: str = ""
+    """Name of the HDR transfer, if it is one."""
+
+
+def coding(picture: Any) -> Coding:
+    """Coding of a decoded frame."""
+    transfer = transfer_of(picture)
+    return Coding(
+        is_rgb=picture.format.is_rgb,
+        is_full_range=picture.format.name.startswith("yuvj") or int(picture.color_range) == _FULL_RANGE,
+        matrix=int(picture.colorspace) or _UNKNOWN,  # 0 is RGB's own
+        transfer=int(picture.color_trc),
+        primaries=int(picture.color_primaries),
+        hdr=transfer if transfer in HDR else "",
+    )
+
+
+def color_filters(source: Coding, cube: str) -> tuple[list[Filter], Coding]:
+    """Filters to 8-bit limited-range YUV, and what the result's numbers mean.
+
+    Args:
+        cube: Path of the table that maps HDR; used where the source is.
+    """
+    says = {"range": "pc" if source.is_full_range else "tv", "colorspace": source.matrix}
+    made = dataclasses.replace(source, is_rgb=False, is_full_range=False)
+    to_709 = ("scale", {"out_color_matrix": "bt709", "out_range": "limited"})
+    if source.hdr:
+        lut = [("format", {"pix_fmts": "gbrp10le"}), ("lut3d", {"file": cube})]
+        return [("setparams", says), *lut, to_709], Coding(False, False, _BT709, _BT709, _BT709)
+    if source.is_rgb:
+        return [to_709], Coding(False, False, _BT709, _BT709, _BT709)
+    if source.is_full_range:
+        return [("setparams", says), ("scale", {"in_range": "full", "out_range": "limited"})], made
+    return [("setparams", says)], made
+
+
+def filters(video: Video, clip: Clip) -> list[Filter]:
+    """ffmpeg's video filters: frames instead of fields, upright, square pixels, crop, even size."""
+    chain: list[Filter] = []
+    if video.field_order in FIELDS:
+        chain.append(("setfield", {"mode": FIELDS[video.field_order]}))
+        chain.append(("bwdif", {"mode": "send_frame", "deint": "all"}))
     turns = {90: ("transpose", {"dir": "clock"}), 270: ("transpose", {"dir": "cclock"})}
     if video.rotation in turns:
         chain.append(turns[video.rotation])
@@ -123,28 +183,14 @@ def _span(video: Video, clip: Clip, limits: ProbeConfig, deadline_s: float, by_i
 
 def _encode(video: Video, clip: Clip, out: str, config: CutConfig, limits: ProbeConfig, by_index: bool) -> int:
     """Pipe the span through ffmpeg; returns how many frames went in."""
-    import ffmpeg
-
-    stream = ffmpeg.input("pipe:", format="nut")
-    for name, options in filters(video, clip):
-        stream = stream.filter(name, **options)
-    command = stream.output(
-        out,
-        vcodec="libx264",
-        crf=config.crf,
-        preset=config.preset,
-        pix_fmt="yuv420p",
-        fps_mode="passthrough",
-        enc_time_base="demux",
-        threads=1,
-        movflags="+faststart",
-        format="mp4",
-        an=None,
-    ).global_args("-loglevel", "error", "-nostdin")
-    with tempfile.TemporaryFile() as said:
-        process = _start(command, said)
+    frames = _span(video, clip, limits, config.deadline_s, by_index)
+    first = next(frames, None)
+    if first is None:
+        return 0
+    with tempfile.TemporaryDirectory() as folder, open(os.path.join(folder, "said"), "w+b") as said:
+        process = _start(_command(video, clip, out, config, coding(first.picture), folder), said)
         try:
-            written = _feed(process.stdin, _span(video, clip, limits, config.deadline_s, by_index), clip)
+            written = _feed(process.stdin, chain([first], frames), clip)
         except (BrokenPipeError, av.error.FFmpegError):  # ffmpeg went away, or a frame could not be handed over
             written = -1
         finally:
@@ -159,6 +205,36 @@ def _encode(video: Video, clip: Clip, out: str, config: CutConfig, limits: Probe
             words = said.read().decode("utf-8", "replace").strip().splitlines()
             raise CutFailed(f"ffmpeg ended with {code}: {words[-1][:300] if words else 'no message'}")
     return written
+
+
+def _command(video: Video, clip: Clip, out: str, config: CutConfig, source: Coding, folder: str) -> Any:
+    import ffmpeg
+
+    cube = os.path.join(folder, "hdr.cube")
+    if source.hdr:
+        with open(cube, "w") as f:
+            f.write(cube_text(source.hdr))
+    colors, made = color_filters(source, cube)
+    stream = ffmpeg.input("pipe:", format="nut")
+    for name, options in [*colors, *filters(video, clip)]:
+        stream = stream.filter(name, **options)
+    return stream.output(
+        out,
+        vcodec="libx264",
+        crf=config.crf,
+        preset=config.preset,
+        pix_fmt="yuv420p",
+        color_range="tv",
+        colorspace=made.matrix,
+        color_trc=made.transfer,
+        color_primaries=made.primaries,
+        fps_mode="passthrough",
+        enc_time_base="demux",
+        threads=1,
+        movflags="+faststart",
+        format="mp4",
+        an=None,
+    ).global_args("-loglevel", "error", "-nostdin")
 
 
 def _start(command: Any, said: Any) -> Any:
@@ -180,7 +256,7 @@ def _feed(pipe: Any, frames: Iterator[Frame], clip: Clip) -> int:
         for frame in frames:
             picture = frame.picture
             if shape is None or stream is None:
-                shape = (picture.width, picture.height, _raw_format(picture.format.name))
+                shape = (picture.width, picture.height, _raw_format(picture.format))
                 stream = container.add_stream("rawvideo", rate=max(1, round(clip.fps)))
                 stream.width, stream.height, stream.pix_fmt = shape
                 stream.codec_context.time_base = stream.time_base = time_base
@@ -192,9 +268,13 @@ def _feed(pipe: Any, frames: Iterator[Frame], clip: Clip) -> int:
     return written
 
 
-def _raw_format(name: str) -> str:
-    """A pixel format that NUT can carry; full-range JPEG formats go by their plain names."""
-    return name.replace("yuvj", "yuv") if name.startswith(("yuv", "gray", "rgb24", "bgr24")) else "yuv420p"
+def _raw_format(format: Any) -> str:
+    """A pixel format that NUT can carry and that means the same numbers."""
+    if format.is_rgb:
+        return "rgb24"
+    if format.name.startswith(("yuv4", "yuvj4", "gray")):
+        return str(format.name)
+    return "yuv420p10le" if format.components[0].bits > 8 else "yuv420p"
 
 
 def count_frames(path: str) -> CutFile:

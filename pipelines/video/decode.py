@@ -3,11 +3,14 @@
 `decode_frames` yields frames as libav gives them; nothing is kept, so memory does not grow with length.
 A packet that does not decode is not the end: its error is written down and decoding goes on.  Damage runs
 from the bad packet to the next key frame, because what lies between refers to it; libav conceals such
-errors and only says so in its log, which is therefore read too.  Frames inside damage are yielded and
-marked, so that indices and times stay right.
+errors and only says so in its log, which is therefore read too.  The container's reader is one packet ahead of
+the decoder, so that what it says of a packet's end is known before the packet is decoded.  Frames inside
+damage are yielded and marked, so that indices and times stay right.
 
 Time: a frame without a time stamp gets the one after its predecessor; one that runs backwards is pushed
-forward by one tick.  Cost: libav's decoding with one thread, plus about 20 us of Python per frame.
+forward by one tick.  AVI stores no presentation times (libav's guesses jump about where there are B-frames),
+so its frames come at the pace of its packets.  Cost: libav's decoding with one thread, plus about 20 us of
+Python per frame.
 """
 
 import dataclasses
@@ -23,6 +26,7 @@ from pipelines.video.source import NotFootage, is_image, listening, open_contain
 
 _MAX_DEMUX_ERRORS = 50
 _HARMLESS = ("co located POCs", "mmco:", "Application provided invalid", "Frame num change", "unknown SEI")
+_NO_PRESENTATION_TIMES = ("avi",)
 _PICTURE_ERRORS = (av.error.FFmpegError, ValueError)
 
 
@@ -56,6 +60,8 @@ class Pass:
         self.reason = self.reason or text
 
     def open_damage(self, pts: int) -> None:
+        if self.damaged and self.damaged[-1][1] is not None and pts <= self.damaged[-1][1]:
+            pts = min(pts, self.damaged.pop()[0])
         if not self.damaged or self.damaged[-1][1] is not None:
             self.damaged.append((pts, None))
 
@@ -103,14 +109,14 @@ def decode_frames(
 def _frames(
     container: Any, stream: Any, limits: ProbeConfig, deadline: float, outcome: Pass, log: list[Any]
 ) -> Iterator[Frame]:
-    clock = _Clock(_usual_duration(stream))
-    decoder, read = stream.codec_context.name, 0
-    for packet in _packets(container, stream, outcome):
+    usual = _usual_duration(stream)
+    clock = _Clock(usual, container.format.name in _NO_PRESENTATION_TIMES)
+    decoder = _Decoder(stream, container.format.name, outcome, log, usual)
+    for packet, complaint in _packets(container, stream, outcome, log):
         if time.monotonic() > deadline:
             outcome.stopped = "deadline"
             return
-        pictures, read = _decode(packet, decoder, outcome, log, read)
-        for picture in pictures:
+        for picture in decoder.decode(packet, complaint):
             if reason := too_large(picture.width, picture.height, limits):
                 outcome.stopped = reason
                 return
@@ -122,40 +128,73 @@ def _frames(
             outcome.num_frames += 1
 
 
-def _packets(container: Any, stream: Any, outcome: Pass) -> Iterator[Any]:
-    """Packets, going on after a demuxing error; the last one is empty and flushes the decoder."""
+def _packets(container: Any, stream: Any, outcome: Pass, log: list[Any]) -> Iterator[tuple[Any, str]]:
+    """Packets, each with what the container's reader said while it looked for the next one.
+
+    Reading goes on after an error; the last packet is empty and flushes the decoder.
+    """
+    name, held = container.format.name, None
     for _ in range(_MAX_DEMUX_ERRORS):
         try:
-            yield from container.demux(stream)
-            return
+            for packet in container.demux(stream):
+                if held is not None:
+                    yield held, _said(log, name)
+                held = packet
+                if not packet.size:
+                    break
+            break
         except av.error.EOFError:
-            return
+            break
         except av.error.FFmpegError as e:
             outcome.complain(f"container: {e.strerror}")
+    if held is not None:
+        yield held, _said(log, name)
 
 
-def _decode(packet: Any, decoder: str, outcome: Pass, log: list[Any], read: int) -> tuple[list[Any], int]:
-    """Decode one packet; returns its pictures and how far the log was read."""
-    pts = packet.pts if packet.pts is not None else packet.dts
-    error = "the packet is marked as corrupt" if packet.size and packet.is_corrupt else ""
-    try:
-        pictures = packet.decode()
-    except _PICTURE_ERRORS as e:
-        pictures = []
-        if packet.size or not isinstance(e, av.error.EOFError):
-            error = f"{decoder}: {getattr(e, 'strerror', None) or type(e).__name__}"
-    said = [text.strip() for _, name, text in log[read:] if name == decoder and not text.startswith(_HARMLESS)]
-    if said:
-        error = f"{decoder}: {said[0]}"
-    if error:
-        outcome.complain(error)
-        if pts is not None:
-            outcome.open_damage(pts)
-    elif packet.size and packet.is_keyframe and pts is not None:
-        outcome.close_damage(pts)
-    if len(log) > 1000:  # a fuzzed file says the same thing thousands of times
-        del log[10:]
-    return pictures, len(log)
+def _said(log: list[Any], name: str) -> str:
+    """First complaint of one speaker in the log, which is emptied of all that this speaker said."""
+    words = [text.strip() for _, who, text in log if who == name and not text.startswith(_HARMLESS)]
+    log[:] = [entry for entry in log if entry[1] != name]
+    return words[0] if words else ""
+
+
+class _Decoder:
+    """Decodes packets and writes down which spans they damage."""
+
+    def __init__(self, stream: Any, container: str, outcome: Pass, log: list[Any], usual: int) -> None:
+        self._outcome, self._log, self._usual = outcome, log, usual
+        self._context = stream.codec_context
+        self._name = self._context.name
+        self._by_packets = container in _NO_PRESENTATION_TIMES
+        self._after_loss = False
+        _said(log, container)  # what it said of the header is no damage of a packet
+
+    def decode(self, packet: Any, complaint: str) -> list[Any]:
+        """The packet's pictures."""
+        error = "the packet is marked as corrupt" if packet.size and packet.is_corrupt else ""
+        lost = bool(error)
+        try:
+            pictures = packet.decode()
+        except _PICTURE_ERRORS as e:
+            pictures = []
+            if packet.size or not isinstance(e, av.error.EOFError):
+                error = f"{self._name}: {getattr(e, 'strerror', None) or type(e).__name__}"
+        if said := _said(self._log, self._name):
+            error = f"{self._name}: {said}"
+        if complaint and packet.size:
+            error = error or f"container: {complaint}"
+        pts = packet.dts if packet.pts is None or self._by_packets else packet.pts
+        if error:
+            self._outcome.complain(error)
+            if pts is not None:
+                self._outcome.open_damage(pts)
+        elif packet.size and packet.is_keyframe and pts is not None and not self._after_loss:
+            late = int(self._context.reorder_depth) * self._usual if self._by_packets else 0
+            self._outcome.close_damage(pts + late)
+        self._after_loss = lost  # a transport stream marks the packet before the one that lost its tail
+        if len(self._log) > 1000:  # a fuzzed file says the same thing thousands of times
+            del self._log[10:]
+        return pictures
 
 
 def _usual_duration(stream: Any) -> int:
@@ -166,11 +205,12 @@ def _usual_duration(stream: Any) -> int:
 class _Clock:
     """Gives every frame a time stamp that is later than the one before it."""
 
-    def __init__(self, usual: int) -> None:
+    def __init__(self, usual: int, by_packets: bool = False) -> None:
         self._usual, self._last, self._step = usual, None, usual  # type: int, int | None, int
+        self._by_packets = by_packets
 
     def next(self, picture: Any) -> tuple[int, int]:
-        pts = picture.pts
+        pts = picture.dts if self._by_packets and picture.dts is not None else picture.pts
         if pts is None:
             pts = 0 if self._last is None else self._last + self._step
         if self._last is not None and pts <= self._last:

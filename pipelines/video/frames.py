@@ -5,6 +5,7 @@ a sixth of a decode where a detour over RGB doubles it.  It keeps the coded orie
 mind) and always has about the same area, so that sharpness and edges mean the same at every resolution.
 
 A proxy is shown as a viewer sees it: turned, with square pixels, short side at most 144, never enlarged.
+Both are tone-mapped where the source is HDR (`pipelines.video.color`).
 """
 
 import dataclasses
@@ -16,6 +17,8 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image
+
+from pipelines.video.color import HDR, luma_table, to_sdr, transfer_of
 
 SMALL_AREA = 160 * 90
 _EVEN, _FULL_RANGE = 2, 2
@@ -48,21 +51,22 @@ class Shrinker:
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = small_size(width, height)
-        self._key: tuple[int, int, str, int] | None = None
+        self._key: tuple[int, int, str, int, int] | None = None
+        self._tone: np.ndarray | None = None
         self._source: Any = None
         self._sink: Any = None
         self._graph: Any = None
 
     def shrink(self, frame: Any) -> SmallPicture:
-        key = (frame.width, frame.height, frame.format.name, int(frame.color_range))
+        key = (frame.width, frame.height, frame.format.name, int(frame.color_range), int(frame.color_trc))
         if key != self._key:
             self._build(frame, key)
         self._source.push(frame)
         small = self._sink.pull()
         luma, blue, red = (_plane(p) for p in small.planes[:3])
-        return SmallPicture(luma, blue, red)
+        return SmallPicture(luma if self._tone is None else self._tone[luma], blue, red)
 
-    def _build(self, frame: Any, key: tuple[int, int, str, int]) -> None:
+    def _build(self, frame: Any, key: tuple[int, int, str, int, int]) -> None:
         graph = av.filter.Graph()
         graph.threads = 1  # workers are the parallelism
         source = graph.add_buffer(
@@ -79,6 +83,8 @@ class Shrinker:
         layout.link_to(sink)
         graph.configure()
         self._graph, self._source, self._sink, self._key = graph, source, sink, key
+        transfer = transfer_of(frame)
+        self._tone = luma_table(transfer) if transfer in HDR else None
 
 
 def _plane(plane: Any) -> np.ndarray:
@@ -112,10 +118,12 @@ class ProxyMaker:
     def jpeg(self, frame: Any) -> bytes:
         """Encode a frame as it is shown."""
         width, height = self.size if self._rotation in (0, 180) else self.size[::-1]
-        small = self._scaler.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation="AREA", threads=1
-        )
+        transfer = transfer_of(frame)
+        layout = "rgb48le" if transfer in HDR else "rgb24"
+        small = self._scaler.reformat(frame, width=width, height=height, format=layout, interpolation="AREA", threads=1)
         rgb: np.ndarray = small.to_ndarray()
+        if transfer in HDR:
+            rgb = np.round(to_sdr(rgb.astype(np.float32) / 65535, transfer) * 255).astype(np.uint8)
         if self._rotation:
             rgb = np.ascontiguousarray(np.rot90(rgb, k=-self._rotation // 90))
         buffer = io.BytesIO()

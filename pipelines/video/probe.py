@@ -10,19 +10,33 @@ Not decided here: whether the frames decode (`scan` does), and whether a file re
 
 import dataclasses
 import hashlib
+import os
 import time
 from fractions import Fraction
 from typing import Any
 
 import av
 
-from pipelines.video.source import NotFootage, is_image, listening, open_bytes, open_container, prepare, video_stream
+from pipelines.video.color import transfer_of
+from pipelines.video.source import (
+    NotFootage,
+    choose_stream,
+    is_image,
+    is_url,
+    join,
+    listening,
+    open_bytes,
+    open_container,
+    prepare,
+)
 from schemas.ids import ID_DIGITS
 from schemas.videos import Video, VideoStatus
 
 _SQUARE_WITHIN = Fraction(1, 100)
 _MAX_SAR = 8
 _MAX_DEMUX_ERRORS = 20
+_TOP_FIRST, _BOTTOM_FIRST = (2, 5), (3, 4)  # libav's AVFieldOrder, by the field that is shown first
+_ANIMATIONS = ("gif", "apng")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +101,13 @@ def _probe(base: Video, config: ProbeConfig, log: list[Any]) -> Video:
         base = dataclasses.replace(
             base, container=container.format.name, has_audio=bool(container.streams.audio), is_image=image
         )
-        stream = video_stream(container, image)
+        stream, why = choose_stream(container, image)
         if stream is None:
             return _bad(base, VideoStatus.NO_VIDEO, "the container holds no video stream")
         if stream.codec_context is None:
             return _bad(base, VideoStatus.UNREADABLE, "no decoder for its codec")
         base = dataclasses.replace(base, codec=stream.codec_context.codec.canonical_name)
+        base = dataclasses.replace(base, stream_index=stream.index, stream_reason=why)
         if reason := too_large(stream.codec_context.width, stream.codec_context.height, config):
             return _bad(base, VideoStatus.UNREADABLE, reason)
         packets = _read_packets(container, stream, config, deadline)
@@ -150,7 +165,8 @@ def _describe(base: Video, stream: Any, packets: _Packets, config: ProbeConfig, 
     row = dataclasses.replace(
         base,
         pix_fmt=frame.format.name if frame else context.pix_fmt or "",
-        color_transfer=_transfer(frame),
+        color_transfer=transfer_of(frame),
+        field_order=_field_order(context, frame),
         coded_width=coded_width,
         coded_height=coded_height,
         width=width,
@@ -168,7 +184,8 @@ def _describe(base: Video, stream: Any, packets: _Packets, config: ProbeConfig, 
         return _bad(row, VideoStatus.UNREADABLE, f"reading it took longer than the deadline of {config.deadline_s:g} s")
     if not packets.count:
         return _bad(row, VideoStatus.UNREADABLE, _last_words(log) or packets.trouble or "it holds no packet")
-    row = dataclasses.replace(row, video_id=packets.sha.hexdigest()[:ID_DIGITS])
+    is_image = row.is_image or (row.container in _ANIMATIONS and packets.count == 1)
+    row = dataclasses.replace(row, video_id=packets.sha.hexdigest()[:ID_DIGITS], is_image=is_image)
     if reason := too_large(coded_width, coded_height, config):
         return dataclasses.replace(row, status=VideoStatus.UNREADABLE, reason=reason)
     if frame is None and row.is_image:
@@ -212,9 +229,12 @@ def display_size(coded_width: int, coded_height: int, sar: Fraction, rotation: i
     return (height, width) if rotation in (90, 270) else (width, height)
 
 
-def _transfer(frame: Any) -> str:
-    names = {1: "bt709", 6: "smpte170m", 16: "smpte2084", 18: "arib-std-b67"}
-    return names.get(int(frame.color_trc), "") if frame is not None else ""
+def _field_order(context: Any, frame: Any) -> str:
+    """Which field comes first: of frames that are interlaced, or of a stream that says so."""
+    order = int(context.field_order)
+    if order in _BOTTOM_FIRST:
+        return "bottom"
+    return "top" if order in _TOP_FIRST or (frame is not None and frame.interlaced_frame) else ""
 
 
 def _bad(row: Video, status: VideoStatus, reason: str) -> Video:
@@ -224,6 +244,8 @@ def _bad(row: Video, status: VideoStatus, reason: str) -> Video:
 def _hash_file(folder: str, path: str) -> str:
     sha = hashlib.sha256()
     try:
+        if not is_url(folder) and not os.path.isfile(join(folder, path)):
+            raise FileNotFoundError(path)  # a pipe would be read for ever
         with open_bytes(folder, path) as f:
             while block := f.read(1 << 20):
                 sha.update(block)

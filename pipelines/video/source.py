@@ -39,7 +39,7 @@ class Listed:
 
 
 class NotFootage(Exception):
-    """The container is text or a playlist."""
+    """The container is text or a playlist, or there is no plain file of that name."""
 
 
 def is_url(folder: str) -> bool:
@@ -54,6 +54,8 @@ def join(folder: str, path: str) -> str:
 def list_files(folder: str) -> list[Listed]:
     """Every file under a folder, sorted by path; the folder may hold none.
 
+    Dangling links, pipes and names that are not UTF-8 are listed too: they end as rows that say what is wrong.
+
     Raises:
         FootageError: If the folder is missing or not a folder.
     """
@@ -66,13 +68,22 @@ def list_files(folder: str) -> list[Listed]:
     for base, folders, names in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in names:
-            full = os.path.join(base, name)
-            if name.startswith(".") or name == "_SUCCESS" or not os.path.isfile(full):
+            if name.startswith(".") or name == "_SUCCESS":
                 continue
-            stat = os.stat(full)
+            full = os.path.join(base, name)
             relative = os.path.relpath(full, folder).replace(os.sep, "/")
-            found.append(Listed(relative, stat.st_size, str(stat.st_mtime_ns)))
+            size, changed = _state(full)
+            found.append(Listed(os.fsencode(relative).decode("utf-8", "backslashreplace"), size, changed))
     return sorted(found)
+
+
+def _state(full: str) -> tuple[int, str]:
+    """Size and modification time; of a dangling link, or of a file that has just gone, 0 and nothing."""
+    try:
+        stat = os.stat(full)
+    except OSError:
+        return 0, ""
+    return stat.st_size, str(stat.st_mtime_ns)
 
 
 def _list_remote(folder: str) -> list[Listed]:
@@ -121,8 +132,9 @@ def open_container(folder: str, path: str, timeout_s: float) -> Iterator[Any]:
 
     Raises:
         av.error.FFmpegError: If no demuxer takes it.
-        NotFootage: If the demuxer is one of text or of playlists.
+        NotFootage: If the demuxer is one of text or of playlists, or the file is not a plain one.
     """
+    _check_plain(folder, path)
     options = {"pattern_type": "none", "protocol_whitelist": "file"}
     remote = is_url(folder)
     with contextlib.ExitStack() as stack:
@@ -135,6 +147,18 @@ def open_container(folder: str, path: str, timeout_s: float) -> Iterator[Any]:
         yield container
 
 
+def _check_plain(folder: str, path: str) -> None:
+    """Reading a pipe or a device would never end."""
+    full = join(folder, path)
+    if is_url(folder) or os.path.isfile(full):
+        return
+    if os.path.islink(full) and not os.path.exists(full):
+        raise NotFootage("the link leads nowhere")
+    if os.path.exists(full):
+        raise NotFootage("not a plain file")
+    raise NotFootage("the file is gone, or its name is not UTF-8: rename it")
+
+
 def is_image(container: Any) -> bool:
     """Whether the container holds a still picture (by its demuxer, not by its name)."""
     names = container.format.name.split(",")
@@ -143,12 +167,25 @@ def is_image(container: Any) -> bool:
     return container.metadata.get("major_brand", "").strip().lower() in _IMAGE_BRANDS
 
 
+def choose_stream(container: Any, image: bool) -> tuple[Any | None, str]:
+    """The stream to take, and why if there was a choice: the first video that has a decoder.
+
+    A cover picture inside an audio file is no video, nor are the thumbnails that some cameras add.
+    """
+    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    videos = [s for s in container.streams.video if image or not int(s.disposition) & int(pictures)]
+    if not videos:
+        return None, ""
+    known = [s for s in videos if s.codec_context is not None]
+    if len(videos) == 1 or not known:
+        return videos[0], ""
+    decodes = "" if known[0] is videos[0] else " that has a decoder"
+    return known[0], f"the first of {len(videos)} video streams{decodes}"
+
+
 def video_stream(container: Any, image: bool) -> Any | None:
-    """The first stream that is a video; a cover picture inside an audio file is not one."""
-    for stream in container.streams.video:
-        if image or not int(stream.disposition) & int(av.stream.Disposition.attached_pic):
-            return stream
-    return None
+    """The stream to take; None if there is no video."""
+    return choose_stream(container, image)[0]
 
 
 def prepare(stream: Any, max_pixels: int) -> None:

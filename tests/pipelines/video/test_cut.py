@@ -80,3 +80,28 @@ def test_an_ffmpeg_that_fails_gives_its_last_words(tmp_path: Path, monkeypatch: 
     video, clip = span(path, 0, 20)
     with pytest.raises(CutFailed, match="ffmpeg ended with"):
         cut(video, clip, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
+
+
+def test_the_fields_of_an_interlaced_frame_become_one_picture(tmp_path: Path) -> None:
+    """A bar that moves between the two fields of a frame leaves a comb, and the cut file has none."""
+    frames = []
+    for i in range(20):
+        picture = np.full((64, 96, 3), 40, np.uint8)
+        for field in (0, 1):
+            left = 4 + 3 * i + 12 * field
+            picture[field::2, left : left + 12] = 220
+        frames.append(picture)
+    options = {"bf": "0", "x264-params": "tff=1"}
+    path = make_video(tmp_path / "i.mkv", frames, options=options)
+    video, clip = span(path, 2, 12)
+    assert video.field_order == "top"  # type: ignore[attr-defined]
+    made = cut(video, clip, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
+    assert made.num_frames == 10
+
+    def comb(picture: np.ndarray) -> float:
+        rows = picture[..., 1].astype(float)
+        return float(np.abs(rows[1:-1] - (rows[:-2] + rows[2:]) / 2).mean())
+
+    before = np.mean([comb(p) for _, p in decode_all(path)[2:12]])
+    after = np.mean([comb(p) for _, p in decode_all(tmp_path / "out.mp4")])
+    assert after < before / 3
