@@ -23,6 +23,7 @@ from schemas.captions import CAPTION_SCORES, CAPTIONS, CaptionStatus
 from schemas.clips import CLIP_FILES, CLIPS
 from schemas.ids import canonical_json, digest
 from schemas.manifest import MANIFEST, ManifestRow
+from schemas.scores import CLUSTERS, DUPLICATES
 from schemas.store import ROW_GROUP_ROWS, Store, content_digest
 from schemas.table import Table
 from schemas.verdicts import SELECTIONS, Verdict
@@ -39,6 +40,8 @@ class ManifestConfig:
 
     min_dense_score: float | None = None
     """Smallest mean CLIP cosine of a dense caption, [-1, 1]; None for no bound."""
+    cluster_weights: bool = True
+    """Sampling weights by the size of a clip's group of like clips (table `clusters`); 1 for all otherwise."""
 
 
 def _rows_by_clip(store: Store, table: Table, batch: str) -> dict[str, dict[str, Any]]:
@@ -159,6 +162,10 @@ def _manifest(context: Context) -> Output:
         rows += more
         left_out += missing
     rows, repeated = _first_of_each(rows)
+    rows, twins = _without_twins(rows, _optional(context, DUPLICATES, ["clip_id", "kept_clip_id"]))
+    if config.cluster_weights:
+        rows = _weighted(rows, _optional(context, CLUSTERS, ["clip_id", "weight"]))
+    left_out["near_duplicate"] += twins
     facts = {
         "policy": policy,
         "rules": json.loads(canonical_json(rules)),
@@ -173,7 +180,7 @@ def _manifest(context: Context) -> Output:
         "clips": table.num_rows,
         "hours": round(_hours(rows), 5),
         "repeated_across_batches": repeated,
-        **{f"left_out_{k}": v for k, v in sorted(left_out.items())},
+        **{f"left_out_{k}": v for k, v in sorted(left_out.items()) if v},
         **{f"aspect_{k}": v for k, v in sorted(Counter(aspect(r["width"], r["height"]) for r in rows).items())},
     }
     return Output({MANIFEST.name: table}, metrics=metrics)
@@ -185,6 +192,25 @@ def _first_of_each(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], in
     for row in rows:
         first.setdefault(row["clip_id"], row)
     return list(first.values()), len(rows) - len(first)
+
+
+def _optional(context: Context, table: Table, columns: list[str]) -> list[dict[str, Any]]:
+    found = context.read_optional(table, columns)
+    return found.to_pylist() if found is not None else []
+
+
+def _without_twins(rows: list[dict[str, Any]], duplicates: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Leave out a near-duplicate whose better twin is in: a batch judged before its twin came still keeps it."""
+    present = {r["clip_id"] for r in rows}
+    twins = {d["clip_id"] for d in duplicates if d["kept_clip_id"] in present} & present
+    return [r for r in rows if r["clip_id"] not in twins], len(twins)
+
+
+def _weighted(rows: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with their groups' sampling weights, mean 1 over the manifest."""
+    weights = {c["clip_id"]: c["weight"] for c in clusters}
+    mean = sum(weights.get(r["clip_id"], 1.0) for r in rows) / max(1, len(rows))
+    return [{**r, "weight": round(weights.get(r["clip_id"], 1.0) / mean, 6)} for r in rows]
 
 
 def _hours(rows: list[dict[str, Any]]) -> float:
@@ -199,9 +225,9 @@ def aspect(width: int, height: int) -> str:
 
 MANIFEST_STAGE = Stage(
     name="manifest",
-    version=1,
+    version=2,  # weights by group, near-duplicates across batches left out
     reads=(SELECTIONS, CLIPS, VIDEOS, CLIP_FILES, CAPTIONS, *(s.table for s in SCORERS)),
-    optional=(SCORE_CLIP, CAPTION_SCORES),
+    optional=(SCORE_CLIP, CAPTION_SCORES, DUPLICATES, CLUSTERS),
     writes=(MANIFEST,),
     run=_manifest,
     settings=lambda config: (config.manifest, config.policy.resolved()),

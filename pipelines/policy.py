@@ -74,8 +74,8 @@ CLASSICAL: tuple[Rule, ...] = (
     Rule(name="freeze", column="score_freeze.longest_share", max=0.2, reason="the picture stands still and repeats"),
     Rule(name="static", column="score_motion.moving_share", min=0.004, reason="nothing moves"),
     Rule(name="flicker", column="score_flicker.amplitude", max=0.05, reason="brightness flickers"),
-    Rule(name="text", column="score_text.area", max=0.02, reason="text is burnt in"),
-    Rule(name="watermark", column="score_overlay.corner", max=0.75, reason="a mark stands still in a corner"),
+    Rule(name="text", column="score_text.area", max=0.012, reason="text is burnt in"),
+    Rule(name="watermark", column="score_overlay.corner", max=0.6, reason="a mark stands still in a corner"),
     Rule(name="near_duplicate", column="duplicates.cosine", max=0.5, reason="nearly the same as a clip that is kept"),
 )
 """Rules over classical scores.  Thresholds were chosen on two seeds of synthetic footage; on a third (133 clips)

@@ -30,8 +30,8 @@ class _Item:
     clips: tuple[Clip, ...]
     picture_size: tuple[int, int]
     curves: Mapping[str, np.ndarray]
-    jpegs: tuple[tuple[int, bytes], ...]
-    """(frame index, JPEG) in time order."""
+    jpegs: tuple[tuple[int, float, bytes], ...]
+    """(frame index, time in s, JPEG) in time order."""
 
 
 def view_of(clip: Clip, item: _Item) -> View:
@@ -40,8 +40,14 @@ def view_of(clip: Clip, item: _Item) -> View:
     curves = {n: item.curves[n][span] for n in _CURVES}
     curves["difference"] = curves["difference"].copy()
     curves["difference"][:1] = 0.0  # the change that leads into the clip is not the clip's
-    inside = tuple(j for i, j in item.jpegs if clip.start_frame <= i < clip.end_frame)
-    return View(clip=clip, picture_size=item.picture_size, jpegs=inside, **curves)
+    inside = [(t - clip.start_s, j) for i, t, j in item.jpegs if clip.start_frame <= i < clip.end_frame]
+    return View(
+        clip=clip,
+        picture_size=item.picture_size,
+        jpegs=tuple(j for _, j in inside),
+        times_s=tuple(t for t, _ in inside),
+        **curves,
+    )
 
 
 def score_clip(scorer: Scorer, view: View, made_by: str) -> dict[str, Any]:
@@ -78,11 +84,11 @@ def _items(context: Context) -> list[_Item]:
     clips: dict[str, list[Clip]] = {}
     for clip in to_rows(context.read(CLIPS), Clip):
         clips.setdefault(clip.video_id, []).append(clip)
-    jpegs: dict[str, list[tuple[int, bytes]]] = {}
-    frames = context.read(FRAMES, ["video_id", "frame_index", "jpeg"])
+    jpegs: dict[str, list[tuple[int, float, bytes]]] = {}
+    frames = context.read(FRAMES, ["video_id", "frame_index", "time_s", "jpeg"])
     for batch in frames.to_batches(max_chunksize=1000):
         for row in batch.to_pylist():
-            jpegs.setdefault(row["video_id"], []).append((row["frame_index"], row["jpeg"]))
+            jpegs.setdefault(row["video_id"], []).append((row["frame_index"], row["time_s"], row["jpeg"]))
     signals = context.read(SIGNALS, ["video_id", *_CURVES])
     items = []
     for position, video_id in enumerate(signals["video_id"].to_pylist()):
@@ -128,7 +134,7 @@ def _means(tables: Mapping[str, pa.Table]) -> dict[str, float]:
 
 SIGNAL_SCORES_STAGE = Stage(
     name="signal_scores",
-    version=1,
+    version=2,  # new scorers, and strokes that are writing
     reads=(CLIPS, SIGNALS, FRAMES, VIDEOS),
     writes=_TABLES,
     run=_signal_scores,

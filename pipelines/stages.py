@@ -5,6 +5,7 @@ from pipelines.clip_model import CLIP_MODEL_STAGE
 from pipelines.dedup import DUPLICATES_STAGE
 from pipelines.embed import CAPTION_SCORES_STAGE, EMBEDDINGS_STAGE
 from pipelines.execute import Stage
+from pipelines.fingerprints import FINGERPRINTS_STAGE
 from pipelines.ingest import VIDEOS_STAGE
 from pipelines.manifest import MANIFEST_STAGE
 from pipelines.scan_stage import SCAN_STAGE
@@ -21,6 +22,7 @@ STAGES: tuple[Stage, ...] = (
     SHOTS_STAGE,
     SIGNAL_SCORES_STAGE,
     EMBEDDINGS_STAGE,
+    FINGERPRINTS_STAGE,
     DUPLICATES_STAGE,
     VERDICTS_STAGE,
     CLIP_FILES_STAGE,

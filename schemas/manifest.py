@@ -31,7 +31,7 @@ class ManifestRow:
     fields: Fields = column("The caption as a record.")
     caption_model: str = column("Digest of the captioner's weights.")
     scores: str = column("All scores of the clip, as JSON `{table.column: value}`.")
-    weight: float = column("Sampling weight; 1 for every clip until clusters weigh in.", range="(0, inf)")
+    weight: float = column("Sampling weight by the size of its group of like clips, mean 1.", range="(0, inf)")
     licence: str = column("Rights statement of the source; empty if none was given.")
     policy: str = column("Digest of the policy that chose it.")
 

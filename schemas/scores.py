@@ -37,15 +37,46 @@ class Embedding:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """A clip as a row of tiny pictures."""
+
+    clip_id: str = column("The clip.")
+    pictures: bytes = column("Tiny pictures in time order, each 12 x 12 x 3 bytes RGB.")
+    times_s: list[float] = column("When each is shown, from the clip's start.", unit="s")
+    made_by: str = column("Digest of code version, config and models.", default="")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicate:
     """A pair of clips that show the same thing, and which of them was kept."""
 
     clip_id: str = column("The clip that is dropped.")
     kept_clip_id: str = column("The clip that stays.")
-    cosine: float = column("Similarity of their embeddings.", range="[-1, 1]")
+    cosine: float = column("Similarity of their embeddings, or of their tiny pictures.", range="[-1, 1]")
     why: str = column("Why that one stays: resolution, size or order.")
+    witness: str = column("Who says that they are the same: `pixels and CLIP`, or `pixels`.", default="")
+    difference: float = column("Mean difference of their tiny pictures at the best shift.", range="[0, 1]", default=0.0)
+    shift_s: float = column("When the dropped clip begins, in the kept one's time.", unit="s", default=0.0)
+    batch: str = column("Batch of the clip that is dropped.", default="")
+    kept_batch: str = column("Batch of the clip that stays.", default="")
+    made_by: str = column("Digest of code version, config and models.", default="")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """The group of clips that a clip belongs to, and how often it should be drawn so that groups count alike."""
+
+    clip_id: str = column("The clip; those that are dropped as near-duplicates are in no group.")
+    cluster: int = column("Number of the group.")
+    size: int = column("Clips in the group.")
+    weight: float = column("Sampling weight, by 1 / sqrt(size), mean 1 over all clips.", range="(0, inf)")
+    space: str = column("What the groups were made in: `CLIP` or `pixels`.")
     made_by: str = column("Digest of code version, config and models.", default="")
 
 
 EMBEDDINGS = Table("embeddings", Embedding, ("clip_id",), doc="CLIP embedding of each clip.")
-DUPLICATES = Table("duplicates", Duplicate, ("clip_id",), doc="Near-duplicates, and who was kept.")
+FINGERPRINTS = Table("fingerprints", Fingerprint, ("clip_id",), doc="Tiny pictures of each clip.")
+DUPLICATES = Table(
+    "duplicates", Duplicate, ("clip_id",), partitioned=False, doc="Near-duplicates in all batches, and who was kept."
+)
+CLUSTERS = Table("clusters", Cluster, ("clip_id",), partitioned=False, doc="Groups of like clips, to sample evenly by.")

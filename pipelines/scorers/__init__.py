@@ -1,17 +1,24 @@
-"""The list of scorers: one file each, one line here; tables, assets and contract tests follow from it."""
+"""The list of scorers: one file each, one line here; tables, assets, contract tests and report sections follow."""
 
-from pipelines.scorers import blur, duration, flicker, freeze, letterbox, luma, motion, overlay, saturation, text
+import importlib
+
 from pipelines.scorers.base import Scorer
 
-SCORERS: tuple[Scorer, ...] = (
-    duration.SCORER,
-    motion.SCORER,
-    freeze.SCORER,
-    luma.SCORER,
-    saturation.SCORER,
-    blur.SCORER,
-    flicker.SCORER,
-    text.SCORER,
-    overlay.SCORER,
-    letterbox.SCORER,
+_FILES = (
+    "duration",
+    "motion",
+    "camera",
+    "jitter",
+    "freeze",
+    "luma",
+    "black",
+    "contrast",
+    "saturation",
+    "blur",
+    "flicker",
+    "text",
+    "overlay",
+    "letterbox",
 )
+
+SCORERS: tuple[Scorer, ...] = tuple(importlib.import_module(f"pipelines.scorers.{name}").SCORER for name in _FILES)

@@ -3,7 +3,6 @@
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from PIL import Image
 
 from pipelines.clip_model import CLIP_MODEL_STAGE, WEIGHTS, ClipConfig, sentences
 from pipelines.config import CurationConfig
-from pipelines.dedup import DedupConfig, choose, find_pairs, looks_same
 from pipelines.embed import CAPTION_SCORES_STAGE, EMBEDDINGS_STAGE, score_caption
 from pipelines.execute import run_stage
 from pipelines.scan_stage import SCAN_STAGE
@@ -21,11 +19,10 @@ from pipelines.verdicts import ONLY_SYNTHETIC
 from schemas import batches
 from schemas.captions import PAIRS, Fields, Pair, Subject
 from schemas.checkpoints import CLIP_CHECKPOINT
-from schemas.clips import CLIPS, Clip
+from schemas.clips import CLIPS
 from schemas.errors import MissingTable, ModelError
 from schemas.scores import EMBEDDINGS
 from schemas.store import Store
-from schemas.table import to_rows
 from schemas.videos import VIDEOS
 from tests.videos import make_video, shot
 
@@ -161,30 +158,3 @@ def test_caption_scores_are_read_sentence_by_sentence() -> None:
 )
 def test_captions_split_into_sentences(text: str, parts: list[str]) -> None:
     assert sentences(text) == parts
-
-
-def _prints(seed: int, gain: float = 1.0) -> np.ndarray[Any, Any]:
-    return (np.random.default_rng(seed).random((3, 16, 16, 3)) * 0.6 * gain + 0.1 * gain).astype(np.float32)
-
-
-def test_a_brighter_copy_is_a_pair_and_another_picture_is_none() -> None:
-    prints = np.stack([_prints(1), _prints(2), _prints(1, 1.06)])
-    assert [(i, j) for i, j, _ in find_pairs(prints, None, DedupConfig())] == [(0, 2)]
-    assert not looks_same(prints[0], prints[1], DedupConfig())
-
-
-def test_both_witnesses_must_agree() -> None:
-    prints = np.stack([_prints(1), _prints(1, 1.02), _prints(3)])
-    unlike = np.array([[1, 0], [0, 1], [1, 0]], np.float32)  # CLIP says 0 and 2 are alike, pixels say 0 and 1
-    assert find_pairs(prints, unlike, DedupConfig()) == []
-
-
-def test_the_larger_then_the_longer_clip_stays(trained: Store, tmp_path: Path) -> None:
-    base = to_rows(_scanned(trained, tmp_path).read(CLIPS, batch="one"), Clip)[0]
-    values = {n: getattr(base, n) for n in Clip.__slots__}
-    clips = [
-        Clip(**{**values, "clip_id": i, "width": w, "end_s": e})
-        for i, w, e in (("a", 80, 9.0), ("b", 160, 1.0), ("c", 160, 2.0))
-    ]
-    dropped = choose(clips, [(0, 1, 0.9), (1, 2, 0.99), (0, 2, 0.9)], "m")
-    assert {d.clip_id: (d.kept_clip_id, d.why) for d in dropped} == {"a": ("c", "resolution"), "b": ("c", "size")}

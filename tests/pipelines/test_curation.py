@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from PIL import Image
 from pipelines.clip_files import CLIP_FILES_STAGE
 from pipelines.config import CurationConfig
 from pipelines.dedup import DUPLICATES_STAGE
-from pipelines.execute import Result, run_stage
+from pipelines.execute import Result, Stage, run_stage
+from pipelines.fingerprints import FINGERPRINTS_STAGE
 from pipelines.ingest import VIDEOS_STAGE
 from pipelines.manifest import MANIFEST_STAGE, aspect
 from pipelines.policy import PolicyConfig
@@ -40,8 +42,15 @@ from tests.videos import decode_all, make_video, shot, textured
 RULES = ("too_short.min=1.0", "static.min=0.01", "text=off", "watermark=off", "blur=off")
 CONFIG = CurationConfig(policy=PolicyConfig(bounds=RULES))
 CHAIN = (
-    VIDEOS_STAGE, SCAN_STAGE, SHOTS_STAGE, SIGNAL_SCORES_STAGE, DUPLICATES_STAGE, VERDICTS_STAGE, CLIP_FILES_STAGE
-)  # fmt: skip
+    VIDEOS_STAGE,
+    SCAN_STAGE,
+    SHOTS_STAGE,
+    SIGNAL_SCORES_STAGE,
+    FINGERPRINTS_STAGE,
+    DUPLICATES_STAGE,
+    VERDICTS_STAGE,
+    CLIP_FILES_STAGE,
+)
 
 
 def footage(folder: Path) -> Path:
@@ -60,7 +69,11 @@ def footage(folder: Path) -> Path:
 def curate(root: Path, folder: Path, config: CurationConfig = CONFIG, **options: Any) -> list[Result]:
     store = Store(root).create()
     batches.register(store, batches.Batch(name="one", folder=str(folder), kind=batches.FOOTAGE))
-    return [run_stage(s, store, config, batch="one", **options) for s in CHAIN]
+    return curate_only(root, config, CHAIN, **options)
+
+
+def curate_only(root: Path, config: CurationConfig, stages: Sequence[Stage], **options: Any) -> list[Result]:
+    return [run_stage(s, Store(root), config, batch="one" if s.partitioned else None, **options) for s in stages]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +84,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path, list[Re
 
 
 def rows(store: Store, table: Any) -> list[dict[str, Any]]:
-    return store.read(table, batch="one").to_pylist()
+    return store.read(table, batch="one" if table.partitioned else None).to_pylist()
 
 
 def test_every_file_is_a_row_and_every_bad_one_has_a_reason(done: tuple[Store, Path, list[Result]]) -> None:
@@ -137,7 +150,7 @@ def test_a_rerun_computes_nothing_and_a_moved_bound_decodes_nothing(done: tuple[
     store, folder, _ = done
     assert [r.computed for r in curate(Path(store.root), folder)] == [False] * len(CHAIN)
     looser = dataclasses.replace(CONFIG, policy=PolicyConfig(bounds=(*RULES, "static=off", "freeze=off")))
-    assert [r.computed for r in curate(Path(store.root), folder, looser)] == [*[False] * 5, True, True]
+    assert [r.computed for r in curate(Path(store.root), folder, looser)] == [*[False] * 6, True, True]
     assert [r.computed for r in curate(Path(store.root), folder)][-2:] == [True, True]
 
 
@@ -155,8 +168,8 @@ def test_a_moved_boundary_bound_decides_again_and_decodes_nothing(
     found = {}
     for name, shots in (("as it was", ShotsConfig()), ("short", spans), ("strict", strict)):
         config = dataclasses.replace(CONFIG, shots=shots)
-        results = [run_stage(s, Store(tmp_path / "root"), config, batch="one") for s in CHAIN[:-1]]
-        assert [r.computed for r in results] == [False, False, *[name != "as it was"] * 4]
+        results = curate_only(tmp_path / "root", config, CHAIN[:-1])
+        assert [r.computed for r in results] == [False, False, *[name != "as it was"] * 5]
         clips = Store(tmp_path / "root").read(CLIPS, batch="one").to_pylist()
         found[name] = {(c["video_id"], c["start_frame"], c["end_frame"]): c["clip_id"] for c in clips}
     assert {key for key in found["as it was"] if key[1] == 40}
@@ -200,7 +213,7 @@ def test_frames_are_decoded_once_by_count(tmp_path: Path, monkeypatch: pytest.Mo
     store = Store(tmp_path / "root").create()
     batches.register(store, batches.Batch(name="one", folder=str(folder), kind=batches.FOOTAGE))
     for stage in CHAIN[:-1]:
-        run_stage(stage, store, CONFIG, batch="one")
+        run_stage(stage, store, CONFIG, batch="one" if stage.partitioned else None)
     assert counted == {"a.mp4": 75}
 
 
