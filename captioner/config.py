@@ -5,7 +5,9 @@ import dataclasses
 from captioner.backends.base import BACKEND_NAMES, ApiConfig, Decoding, VlmConfig
 from captioner.frames import FrameSpec
 from captioner.prompt import CURRENT
-from captioner.train.config import TrainConfig
+from captioner.train.config import LoraConfig, TrainConfig
+
+METHODS = ("scratch", "lora")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,10 @@ class CaptionerConfig:
     retries: int = 1
     """Further tries for a caption that is cut short, loops or does not parse; each changes something.  [0, 3]."""
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
+    method: str = "scratch"
+    """What stage `captioner_model` trains: scratch (our own small model) or lora (an adapter of `vlm`)."""
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
     frames: FrameSpec = dataclasses.field(default_factory=lambda: FrameSpec(num_frames=16, area=0, multiple=1))
     """What a general model sees; ours sees `train.frames`, which its checkpoint remembers."""
     vlm: VlmConfig = dataclasses.field(default_factory=VlmConfig)
@@ -32,10 +37,19 @@ class CaptionerConfig:
     def __post_init__(self) -> None:
         if self.backend not in BACKEND_NAMES:
             raise ValueError(f"backend is one of {', '.join(BACKEND_NAMES)}, got `{self.backend}`")
+        if self.method not in METHODS:
+            raise ValueError(f"method is one of {', '.join(METHODS)}, got `{self.method}`")
         if not 1 <= self.batch_size <= 1024:
             raise ValueError(f"batch_size must be in [1, 1024], got {self.batch_size}")
         if not 0 <= self.retries <= 3:
             raise ValueError(f"retries must be in [0, 3], got {self.retries}")
+
+    def training(self) -> "TrainConfig | Tuning":
+        """The part that the trained weights depend on."""
+        if self.method == "scratch":
+            return self.train
+        vlm = dataclasses.replace(self.vlm, adapter="")
+        return Tuning(lora=self.lora, vlm=vlm, frames=self.frames, prompt_version=self.prompt_version)
 
     def captioning(self) -> "Captioning":
         """The part that captions depend on: settings of backends that are not used are left out."""
@@ -52,6 +66,16 @@ class CaptionerConfig:
             vlm=self.vlm if self.backend == "transformers_vlm" else None,
             api=self.api if self.backend == "openai_api" else None,
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What fine-tuning needs of `CaptionerConfig` (see there)."""
+
+    lora: LoraConfig
+    vlm: VlmConfig
+    frames: FrameSpec
+    prompt_version: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

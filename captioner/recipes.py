@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from captioner.backends.base import TRAINED, VlmConfig
 from captioner.config import CaptionerConfig
 from captioner.frames import FrameSpec
 from captioner.train.config import ModelConfig, TrainConfig
@@ -52,4 +53,13 @@ def full() -> CaptionerConfig:
     return CaptionerConfig(backend="transformers_vlm", batch_size=8)
 
 
-RECIPES: dict[str, Callable[[], CaptionerConfig]] = {"demo": demo, "tiny": tiny, "full": full}
+def lora() -> CaptionerConfig:
+    """Fine-tune a pretrained video-language model on the pairs and caption with it; not measured here (GPU, hub).
+
+    Run:     dailies captioner train --recipe lora --set captioner.vlm.model=NAME_OR_FOLDER
+             dailies caption --recipe lora --set captioner.vlm.model=NAME_OR_FOLDER
+    """
+    return CaptionerConfig(backend="transformers_vlm", method="lora", batch_size=8, vlm=VlmConfig(adapter=TRAINED))
+
+
+RECIPES: dict[str, Callable[[], CaptionerConfig]] = {"demo": demo, "tiny": tiny, "full": full, "lora": lora}

@@ -14,7 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from captioner.config import Captioning
+from captioner.backends.base import TRAINED
+from captioner.config import Captioning, Tuning
 from captioner.describe import Job, Origin, failed_row, key_of, load_describer
 from captioner.frames import FrameSpec, crop_box, moments, size_for
 from captioner.sheet import contact_sheet
@@ -23,7 +24,7 @@ from schemas import batches
 from schemas.captions import CAPTIONS, PAIRS, Caption, CaptionStatus, Fields, Pair, Subject
 from schemas.checkpoints import CAPTIONER_CHECKPOINT, Checkpoint
 from schemas.clips import CLIPS
-from schemas.errors import MissingTable
+from schemas.errors import ConfigError, MissingTable
 from schemas.ids import digest
 from schemas.store import Store, content_digest
 from schemas.table import to_rows
@@ -50,6 +51,54 @@ class Kept:
 
 def train_captioner(context: Context) -> Output:
     """Train on all pairs and publish the checkpoint."""
+    return _train_adapter(context) if isinstance(context.settings, Tuning) else _train_own(context)
+
+
+def _train_adapter(context: Context) -> Output:
+    from captioner.train.lora import KIND, save_adapter, tune
+
+    table = context.read(PAIRS)
+    trained_on = content_digest(table)
+    settings: Tuning = context.settings
+    progress = Progress("captioner_model", settings.lora.steps, "step")
+    tuned = tune(
+        [_pair(row) for row in table.to_pylist()],
+        settings.vlm,
+        settings.frames,
+        settings.lora,
+        Kept(context.store, f"{digest(context.made_by, trained_on)}.pt"),
+        settings.prompt_version,
+        on_step=lambda done, note: progress.advance(done - progress.done, note),
+    )
+    progress.close()
+    last = tuned.losses[-20:]
+    measured = {
+        "loss_first": round(tuned.losses[0], 4),
+        "loss_last": round(sum(last) / len(last), 4),
+        "held_out_loss_first": round(tuned.held_out_first, 4),
+        "held_out_loss_last": round(tuned.held_out_last, 4),
+        "pairs_left_out": tuned.left_out,
+    }
+    card = {"base": tuned.base, "trained on pairs": trained_on, "trained parameters": tuned.trained_parameters}
+    card |= {"steps": settings.lora.steps, "rank": settings.lora.rank, "seed": settings.lora.seed, **measured}
+    name, path = save_adapter(context.store, tuned, card)
+    row = Checkpoint(
+        digest=name,
+        kind=KIND,
+        path=path,
+        knows="general",
+        trained_on=trained_on,
+        steps=settings.lora.steps,
+        metrics=json.dumps({**measured, "base": tuned.base}, sort_keys=True),
+        made_by=context.made_by,
+    )
+    return Output(
+        tables={CAPTIONER_CHECKPOINT.name: CAPTIONER_CHECKPOINT.from_rows([row])},
+        metrics={**measured, "parameters": tuned.trained_parameters, "base": tuned.base, "checkpoint": path},
+    )
+
+
+def _train_own(context: Context) -> Output:
     from captioner import evaluate
     from captioner.train.checkpoint import KIND, save_checkpoint
     from captioner.train.train import train
@@ -148,17 +197,26 @@ def caption_clips(context: Context) -> Output:
 
 def _model(context: Context, settings: Captioning) -> tuple[Checkpoint | None, FrameSpec]:
     """The checkpoint, proved whole before any worker starts, and what it sees."""
-    if settings.backend != "recaptioner":
+    adapted = settings.vlm is not None and settings.vlm.adapter == TRAINED
+    if settings.backend != "recaptioner" and not adapted:
         return None, settings.frames
     table = context.read_optional(CAPTIONER_CHECKPOINT)
     if table is None or not table.num_rows:
         raise MissingTable(
-            f"backend `recaptioner` needs table `{CAPTIONER_CHECKPOINT.name}`, which was never made under "
+            f"backend `{settings.backend}` needs table `{CAPTIONER_CHECKPOINT.name}`, which was never made under "
             f"{context.store.root}: run stage `captioner_model` first, or name another backend"
         )
-    from captioner.train.checkpoint import load_checkpoint
+    from captioner.train.checkpoint import KIND, load_checkpoint
 
     row = to_rows(table, Checkpoint)[0]
+    if adapted == (row.kind == KIND):
+        wants, method = ("an adapter", "lora") if adapted else ("our own captioner", "scratch")
+        raise ConfigError(
+            f"backend `{settings.backend}` needs {wants}, and the trained checkpoint is a `{row.kind}`: run "
+            f"`dailies captioner train --set captioner.method={method}`"
+        )
+    if adapted:
+        return row, settings.frames
     return row, load_checkpoint(context.store.fetch(row.path)).frames
 
 
@@ -253,7 +311,7 @@ CAPTIONER_MODEL = Stage(
     reads=(PAIRS,),
     writes=(CAPTIONER_CHECKPOINT,),
     run=train_captioner,
-    settings=lambda config: config.train,
+    settings=lambda config: config.training(),
     doc="Trains the captioner on (clip, captions) pairs.",
 )
 CAPTIONS_STAGE = Stage(

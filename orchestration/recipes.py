@@ -83,7 +83,16 @@ def tiny() -> Recipe:
     return override(_compose("tiny"), _TINY)
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"demo": demo, "footage": footage, "tiny": tiny}
+def lora() -> Recipe:
+    """A pretrained video-language model, fine-tuned on the pairs with LoRA, as the captioner; wants a GPU.
+
+    Run:     dailies captioner train --recipe lora --set captioner.vlm.model=NAME_OR_FOLDER
+    Expect:  an adapter under checkpoints/captioner_adapter, which `dailies caption` with the same words then uses.
+    """
+    return _compose("lora")
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"demo": demo, "footage": footage, "tiny": tiny, "lora": lora}
 
 
 def recipe(name: str, settings: Iterable[str] = ()) -> Recipe:

@@ -1,5 +1,6 @@
 """The captioner's backends: one file and one line each."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ def _recaptioner(settings: Any, checkpoint: str) -> "Backend":
 def _transformers_vlm(settings: Any, checkpoint: str) -> "Backend":
     from captioner.backends.transformers_vlm import TransformersVlm
 
-    return TransformersVlm(settings.vlm)
+    vlm = dataclasses.replace(settings.vlm, adapter=checkpoint) if checkpoint else settings.vlm
+    return TransformersVlm(vlm)
 
 
 def _openai_api(settings: Any, checkpoint: str) -> "Backend":
@@ -46,7 +48,7 @@ def load(settings: Any, checkpoint: str = "") -> "Backend":
 
     Args:
         settings: A `captioner.config.Captioning`.
-        checkpoint: Local folder of the recaptioner's checkpoint; others need none.
+        checkpoint: Local folder of the recaptioner's checkpoint or of a trained adapter; others need none.
     """
     loader: Callable[[Any, str], Backend] = pick("captioner backend", settings.backend, BACKENDS)
     return loader(settings, checkpoint)

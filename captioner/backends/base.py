@@ -15,6 +15,8 @@ from captioner.prompt import Prompt
 
 BACKEND_NAMES = ("recaptioner", "transformers_vlm", "openai_api", "fake")
 STOP, LENGTH = "stop", "length"
+TRAINED = "trained"
+"""Adapter of stage `captioner_model`, by name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ class VlmConfig:
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, ..."""
     adapter: str = ""
-    """Folder or hub name of a LoRA adapter (needs peft); empty for none."""
+    """Folder or hub name of a LoRA adapter; `trained` for the one of stage `captioner_model`; empty for none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ the frames, so the processor must not choose again (`do_sample_frames=False`), a
 safetensors only.  Not measured at full size here: that wants a GPU and a hub.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,36 +21,84 @@ from schemas.errors import ModelError
 from schemas.ids import ID_DIGITS
 
 
+@dataclasses.dataclass(frozen=True)
+class Vlm:
+    """A model with its processor, and how both are spoken to: the same in training and in captioning."""
+
+    net: Any
+    processor: Any
+    device: str
+    model: str
+    """Name of the weights: digest, or hub name and commit; with an adapter `<base>+<digest of the adapter>`."""
+
+    def inputs(self, clips: Sequence[Clip], prompt: Prompt, answers: Sequence[str] | None = None) -> Any:
+        """What the model is given: the chat template's text and the processor's pixels.
+
+        Args:
+            answers: With them the text goes on with each answer and the end of the turn, as it should be written.
+        """
+        talk = [
+            [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt.text}]}] for _ in clips
+        ]
+        texts = [self.processor.apply_chat_template(t, tokenize=False, add_generation_prompt=True) for t in talk]
+        if answers is not None:
+            texts = [text + answer + self.end for text, answer in zip(texts, answers)]
+        self.processor.tokenizer.padding_side = "left"  # a decoder continues from the right
+        inputs = self.processor(
+            text=texts,
+            videos=[[np.asarray(c.frames)] for c in clips],
+            video_metadata=[[_metadata(c)] for c in clips],
+            do_sample_frames=False,
+            padding=True,
+            return_tensors="pt",
+        )
+        return inputs.to(self.device)
+
+    @property
+    def end(self) -> str:
+        """The token that ends an answer."""
+        return str(self.processor.tokenizer.eos_token)
+
+
+def open_vlm(config: VlmConfig) -> Vlm:
+    """Load model, processor and adapter, in evaluation mode.
+
+    Raises:
+        ModelError: If one of them does not load; says why.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        processor = AutoProcessor.from_pretrained(config.model, revision=config.revision)
+        net: Any = AutoModelForImageTextToText.from_pretrained(
+            config.model, revision=config.revision, dtype=config.dtype, use_safetensors=True
+        )
+        if config.adapter:
+            net.load_adapter(config.adapter)  # needs peft
+    except (OSError, ImportError, ValueError) as e:
+        raise ModelError(f"captioner model `{config.model}` does not load: {e}") from e
+    model = weights_name(config, getattr(net.config, "_commit_hash", None))
+    return Vlm(net.to(device).eval(), processor, device, model)
+
+
 class TransformersVlm:
     """A pretrained model behind `AutoProcessor` and `AutoModelForImageTextToText`."""
 
     def __init__(self, config: VlmConfig) -> None:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        device = config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            self._processor = AutoProcessor.from_pretrained(config.model, revision=config.revision)
-            net: Any = AutoModelForImageTextToText.from_pretrained(
-                config.model, revision=config.revision, dtype=config.dtype, use_safetensors=True
-            )
-            if config.adapter:
-                net.load_adapter(config.adapter)  # needs peft
-        except (OSError, ImportError, ValueError) as e:
-            raise ModelError(f"captioner model `{config.model}` does not load: {e}") from e
-        self._net = net.to(device).eval()
-        self._device = device
-        self.model = weights_name(config, getattr(net.config, "_commit_hash", None))
+        self.vlm = open_vlm(config)
+        self.model = self.vlm.model
 
     def write(self, clips: Sequence[Clip], prompt: Prompt, decoding: Decoding) -> list[Written]:
-        inputs = self.inputs(clips, prompt)
+        inputs = self.vlm.inputs(clips, prompt)
         given = inputs["input_ids"].shape[1]
         budget = decoding.tokens(prompt.kind)
-        ends = self._net.generation_config.eos_token_id
-        ends = set(ends if isinstance(ends, list) else [ends])
+        ends = self.vlm.net.generation_config.eos_token_id
+        ends = {*(ends if isinstance(ends, list) else [ends]), self.vlm.processor.tokenizer.eos_token_id}
         with torch.inference_mode():
-            ids = self._net.generate(
+            ids = self.vlm.net.generate(
                 **inputs,
                 max_new_tokens=budget,
                 do_sample=False,
@@ -58,27 +107,10 @@ class TransformersVlm:
             )
         return [self._written([int(i) for i in row[given:]], ends) for row in ids]
 
-    def inputs(self, clips: Sequence[Clip], prompt: Prompt) -> Any:
-        """What the model is given: the chat template's text and the processor's pixels."""
-        talk = [
-            [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt.text}]}] for _ in clips
-        ]
-        texts = [self._processor.apply_chat_template(t, tokenize=False, add_generation_prompt=True) for t in talk]
-        self._processor.tokenizer.padding_side = "left"  # a decoder continues from the right
-        inputs = self._processor(
-            text=texts,
-            videos=[[np.asarray(c.frames)] for c in clips],
-            video_metadata=[[_metadata(c)] for c in clips],
-            do_sample_frames=False,
-            padding=True,
-            return_tensors="pt",
-        )
-        return inputs.to(self._device)
-
     def _written(self, ids: list[int], ends: set[int]) -> Written:
         at = next((n for n, i in enumerate(ids) if i in ends), None)
         said = ids if at is None else ids[:at]
-        text = self._processor.tokenizer.decode(said, skip_special_tokens=True).strip()
+        text = self.vlm.processor.tokenizer.decode(said, skip_special_tokens=True).strip()
         return Written(text, len(said), LENGTH if at is None else STOP)
 
 
@@ -98,13 +130,29 @@ def _metadata(clip: Clip) -> dict[str, Any]:
 
 
 def weights_name(config: VlmConfig, commit: str | None) -> str:
-    """Digest of a local folder's weights; name and commit of a hub model."""
+    """Digest of a local folder's weights; name and commit of a hub model; `+` and the digest of an adapter."""
+    adapter = ""
+    if config.adapter:
+        local = Path(config.adapter).is_dir()
+        adapter = f"+{adapter_digest(config.adapter) if local else config.adapter}"
     files = sorted(Path(config.model).glob("*.safetensors"))
     if not files:
-        return f"{config.model}@{commit or config.revision}"
+        return f"{config.model}@{commit or config.revision}{adapter}"
     sha = hashlib.sha256()
     for file in files:
         with file.open("rb") as f:
             while block := f.read(1 << 22):
                 sha.update(block)
-    return sha.hexdigest()[:ID_DIGITS]
+    return sha.hexdigest()[:ID_DIGITS] + adapter
+
+
+def adapter_digest(folder: str | Path) -> str:
+    """Digest of an adapter's weights.
+
+    Raises:
+        ModelError: If the folder holds no safetensors adapter.
+    """
+    try:
+        return hashlib.sha256((Path(folder) / "adapter_model.safetensors").read_bytes()).hexdigest()[:ID_DIGITS]
+    except OSError as e:
+        raise ModelError(f"{folder} holds no adapter_model.safetensors: {e}") from e

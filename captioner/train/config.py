@@ -48,6 +48,46 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoraConfig:
+    """How a pretrained video-language model is fine-tuned."""
+
+    rank: int = 64
+    """Rank of each adapter, at least 1."""
+    alpha: int = 64
+    """Scale of each adapter over its rank."""
+    dropout: float = 0.0
+    """Dropout before each adapter, [0, 1)."""
+    seed: int = 0
+    """Seed of the adapters and of every draw."""
+    steps: int = 1000
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Clips per step; they go through one at a time."""
+    learning_rate: float = 1e-4
+    """Peak of AdamW's rate; published full fine-tunings use 1e-5 to 2e-5, LoRA ten times that."""
+    warmup_steps: int = 30
+    """Steps of linear warmup."""
+    weight_decay: float = 0.0
+    """AdamW's."""
+    max_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    short_share: float = 0.3
+    """Share of short captions in a batch, [0, 1]; the others are dense."""
+    threads: int = 2
+    """Threads of torch on CPU."""
+    snapshot_s: float = 60.0
+    """Seconds between two snapshots to resume from; does not change the weights."""
+
+    def __post_init__(self) -> None:
+        if min(self.rank, self.alpha, self.steps, self.batch_size, self.threads) < 1 or self.warmup_steps < 0:
+            raise ValueError("rank, alpha, steps, batch_size and threads are at least 1, warmup_steps at least 0")
+        if self.learning_rate <= 0 or self.max_norm <= 0 or min(self.weight_decay, self.snapshot_s) < 0:
+            raise ValueError("learning_rate and max_norm are positive, weight_decay and snapshot_s at least 0")
+        if not 0 <= self.dropout < 1 or not 0 <= self.short_share <= 1:
+            raise ValueError("dropout must be in [0, 1) and short_share in [0, 1]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """How our captioner is trained; defaults from the trials in facts/captioner.md 6.4."""
 

@@ -182,12 +182,12 @@ def test_a_key_comes_from_the_environment_only(server: str, monkeypatch: pytest.
 
 def test_a_pretrained_model_gets_the_stages_frames_and_times(vlm: str) -> None:
     backend = TransformersVlm(VlmConfig(model=vlm, device="cpu"))
-    few = backend.inputs([clips(1, 32, 32)[0]], prompt("dense"))
+    few = backend.vlm.inputs([clips(1, 32, 32)[0]], prompt("dense"))
     long = Clip(np.repeat(clips(1, 32, 32)[0].frames, 2, axis=0), tuple(i * 0.5 for i in range(8)))
-    many = backend.inputs([long], prompt("dense"))
+    many = backend.vlm.inputs([long], prompt("dense"))
     grid = [int(x["video_grid_thw"][0, 0]) for x in (few, many)]
     assert grid == [2, 4]  # two frames per temporal patch: none left out, none made up
-    said = backend._processor.tokenizer.decode(many["input_ids"][0])
+    said = backend.vlm.processor.tokenizer.decode(many["input_ids"][0])
     assert prompt("dense").text[:30] in said
     assert "<0.2 seconds>" in said  # the first patch holds the frames at 0.0 and 0.5 s
     assert "<3.2 seconds>" in said

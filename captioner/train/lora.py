@@ -1,0 +1,251 @@
+"""Fine-tunes a video-language model of transformers with LoRA on (clip, caption) pairs; its vision tower stays as is.
+
+The model sees in training what it sees in captioning: the same frames (`FrameSpec`), the same processor and chat
+template, the same prompt; it is taught the caption and the end of its turn, and nothing else has a loss.  Examples go
+through one at a time and their gradients add up, so nothing is padded and memory is that of the longest example.
+
+Draws are keyed by (seed, step) and a snapshot holds adapter, optimiser and losses, so a killed run ends in the same
+bytes.  Source: LoRA, arXiv:2106.09685; rates as in Qwen3-VL's and SkyCaptioner's recipes (facts: docs of each field).
+Cost: not measured at full size here; that wants a GPU and a hub.
+"""
+
+import dataclasses
+import io
+import json
+import math
+import pickle
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from captioner.backends.base import Clip, VlmConfig
+from captioner.backends.transformers_vlm import Vlm, adapter_digest, open_vlm
+from captioner.frames import FrameSpec, moments, pixels, span_of
+from captioner.prompt import KINDS, prompt
+from captioner.train.config import LoraConfig
+from captioner.train.train import Snapshots
+from schemas.captions import Pair
+from schemas.errors import ModelError
+from schemas.store import Store
+
+KIND = "captioner_adapter"
+_IGNORED = -100  # torch's cross-entropy leaves such targets out
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tuned:
+    """A finished run."""
+
+    net: Any
+    """The peft model."""
+    base: str
+    """Name of the weights it was tuned from."""
+    losses: list[float]
+    held_out_first: float
+    """Mean loss of held-out captions before the first step; nan without held-out pairs."""
+    held_out_last: float
+    trained_parameters: int
+    left_out: int
+    """Pairs whose frames do not decode."""
+
+
+def tune(
+    pairs: Sequence[Pair],
+    vlm: VlmConfig,
+    frames: FrameSpec,
+    config: LoraConfig,
+    snapshots: Snapshots,
+    prompt_version: str,
+    on_step: Callable[[int, str], None] = lambda done, note: None,
+) -> Tuned:
+    """Train an adapter on the pairs of split `train`, measure on those of `held_out`.
+
+    Raises:
+        ModelError: If the model does not load, or there is nothing to learn from.
+    """
+    with _settled(config):
+        base = open_vlm(dataclasses.replace(vlm, adapter=""))
+        learn, held, left_out = _split(pairs, frames)
+        if not learn:
+            raise ModelError("table `pairs` has no usable row of split `train`: nothing to learn from")
+        net = adapted(base.net, config)
+        student = _Student(base, net, prompt_version)
+        first = student.mean_loss(held)
+        losses = _fit(student, learn, config, snapshots, on_step)
+        last = student.mean_loss(held)
+        trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+        return Tuned(net, base.model, losses, first, last, trained, left_out)
+
+
+@contextmanager
+def _settled(config: LoraConfig) -> Iterator[None]:
+    """Fixed threads and seed inside; as they were after."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def language_layers(net: nn.Module) -> list[str]:
+    """Names of the linear layers that get an adapter: all but the vision tower's and the output head's."""
+    head = net.get_output_embeddings() if hasattr(net, "get_output_embeddings") else None
+    names = [
+        name
+        for name, module in net.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and "vis" not in name
+    ]
+    if not names:
+        raise ModelError(f"{type(net).__name__} has no linear layer outside its vision tower")
+    return names
+
+
+def adapted(net: nn.Module, config: LoraConfig) -> Any:
+    """The model with fresh adapters; everything else is frozen."""
+    import peft
+
+    wanted = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=language_layers(net),
+        task_type="CAUSAL_LM",
+    )
+    return peft.get_peft_model(net, wanted)
+
+
+def _split(pairs: Sequence[Pair], frames: FrameSpec) -> tuple[list["_Shown"], list["_Shown"], int]:
+    ready: dict[str, list[_Shown]] = {"train": [], "held_out": []}
+    left_out = 0
+    for pair in pairs:
+        try:
+            shown = moments(pair.times_s, *span_of(pair.times_s), frames.num_frames)
+            clip = Clip(pixels([pair.frames[i] for i in shown], frames), tuple(pair.times_s[i] for i in shown))
+        except ValueError:
+            left_out += 1
+            continue
+        ready[pair.split].append(_Shown(clip, {k: getattr(pair, k) for k in KINDS}))
+    return ready["train"], ready["held_out"], left_out
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shown:
+    """A pair as the model is shown it."""
+
+    clip: Clip
+    text: Mapping[str, str]
+
+
+class _Student:
+    """The base model's processor and the model that learns."""
+
+    def __init__(self, base: Vlm, net: Any, prompt_version: str) -> None:
+        self.base, self.net, self._version = base, net, prompt_version
+
+    def loss(self, shown: _Shown, kind: str) -> torch.Tensor:
+        """Mean loss of the caption's tokens and of the end of the turn."""
+        inputs = self.base.inputs([shown.clip], prompt(kind, self._version), answers=[shown.text[kind]])
+        given = self.base.inputs([shown.clip], prompt(kind, self._version))["input_ids"].shape[1]
+        labels = inputs["input_ids"].clone()
+        labels[:, :given] = _IGNORED
+        return self.net(**inputs, labels=labels).loss  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def mean_loss(self, examples: Sequence[_Shown]) -> float:
+        self.net.eval()
+        return float(np.mean([float(self.loss(e, k)) for e in examples for k in KINDS])) if examples else math.nan
+
+
+def draw(count: int, config: LoraConfig, step: int) -> list[tuple[int, str]]:
+    """Which examples a step sees, and which of their captions."""
+    rng = np.random.Generator(np.random.Philox(key=[config.seed, step]))
+    picked = rng.choice(count, size=min(config.batch_size, count), replace=False)
+    kinds = np.where(rng.random(len(picked)) < config.short_share, "short", "dense")
+    return [(int(i), str(k)) for i, k in zip(picked, kinds)]
+
+
+def _fit(
+    student: _Student,
+    learn: Sequence[_Shown],
+    config: LoraConfig,
+    snapshots: Snapshots,
+    on_step: Callable[[int, str], None],
+) -> list[float]:
+    weights = {n: p for n, p in student.net.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    losses = _resume(weights, optimiser, snapshots)
+    if losses:
+        on_step(len(losses), f"resumed at step {len(losses)}")
+    saved = time.monotonic()
+    for step in range(len(losses), config.steps):
+        student.net.train()
+        torch.manual_seed(config.seed * 1_000_003 + step)  # of the adapter's dropout
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(step, config)
+        optimiser.zero_grad(set_to_none=True)
+        drawn = draw(len(learn), config, step)
+        total = 0.0
+        for i, kind in drawn:
+            loss = student.loss(learn[i], kind) / len(drawn)
+            loss.backward()
+            total += float(loss.detach())
+        torch.nn.utils.clip_grad_norm_(weights.values(), config.max_norm)
+        optimiser.step()
+        losses.append(total)
+        if time.monotonic() - saved >= config.snapshot_s or step + 1 == config.steps:
+            snapshots.save(_pack(weights, optimiser, losses))
+            saved = time.monotonic()
+        on_step(step + 1, f"loss {np.mean(losses[-20:]):.3f}")
+    return losses
+
+
+def rate_at(step: int, config: LoraConfig) -> float:
+    """Learning rate of a step: linear warmup, then a cosine to 0."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def _pack(weights: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, losses: Sequence[float]) -> bytes:
+    buffer = io.BytesIO()
+    tensors = {n: p.detach() for n, p in weights.items()}
+    torch.save({"weights": tensors, "optimiser": optimiser.state_dict(), "losses": list(losses)}, buffer)
+    return buffer.getvalue()
+
+
+def _resume(weights: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, snapshots: Snapshots) -> list[float]:
+    """Take up the snapshot; one that does not read is as good as none."""
+    data = snapshots.load()
+    if data is None:
+        return []
+    try:
+        state = torch.load(io.BytesIO(data), weights_only=True)
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        return []
+    with torch.no_grad():
+        for name, value in state["weights"].items():
+            weights[name].copy_(value)
+    optimiser.load_state_dict(state["optimiser"])
+    return [float(x) for x in state["losses"]]
+
+
+def save_adapter(store: Store, tuned: Tuned, card: Mapping[str, Any]) -> tuple[str, str]:
+    """Write the adapter under the root; returns the digest of its weights and its folder, relative to the root."""
+    local = Path(store.scratch()) / "adapter"
+    tuned.net.save_pretrained(str(local), safe_serialization=True)
+    name = adapter_digest(local)
+    rows = "\n".join(f"| {key} | {value} |" for key, value in card.items())
+    (local / "README.md").write_text(f"# LoRA adapter {name}\n\nOf `{tuned.base}`.\n\n| | |\n|---|---|\n{rows}\n")
+    (local / "dailies.json").write_text(json.dumps({"kind": KIND, "digest": name, "base": tuned.base}, indent=1))
+    path = store.publish_folder(local, "checkpoints", KIND, name)
+    if local.parent.exists():
+        local.parent.rmdir()
+    return name, path
