@@ -96,9 +96,9 @@ def _settled(config: LoraConfig) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def language_layers(net: nn.Module) -> list[str]:
+def language_layers(net: Any) -> list[str]:
     """Names of the linear layers that get an adapter: all but the vision tower's and the output head's."""
-    head = net.get_output_embeddings() if hasattr(net, "get_output_embeddings") else None
+    head = net.get_output_embeddings()
     names = [
         name
         for name, module in net.named_modules()
@@ -109,7 +109,7 @@ def language_layers(net: nn.Module) -> list[str]:
     return names
 
 
-def adapted(net: nn.Module, config: LoraConfig) -> Any:
+def adapted(net: Any, config: LoraConfig) -> Any:
     """The model with fresh adapters; everything else is frozen."""
     import peft
 
