@@ -118,7 +118,9 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--seconds", type=float, help="length")
     sample.add_argument("--seed", type=int, default=0, help="seed of the noise")
     add("evaluate", "samples of fixed prompts, measured beside chance and control", _lazily("run_commands", "evaluate"))
-    add("report", "one HTML page on everything", _lazily("run_commands", "report"))
+    report = add("report", "one HTML page on everything", _lazily("run_commands", "report"))
+    decode = "decode some sources once to nowhere first, to say how far the scan is from that"
+    report.add_argument("--decode-floor", action="store_true", help=decode)
     sql = add("sql", "one SELECT over the tables, reading only", _lazily("look_commands", "sql"))
     sql.add_argument("query", metavar="SELECT")
     audit = add("audit", "one clip from source file to training steps", _lazily("look_commands", "audit"))

@@ -12,6 +12,7 @@ from typing import Any
 from orchestration import ask, rooms
 from orchestration.ask import Answer, Ask
 from orchestration.rooms import Placed, with_ancestors
+from pipelines import floor
 from pipelines.execute import Result
 from schemas import batches
 from schemas.clips import CLIPS
@@ -111,7 +112,9 @@ def evaluate(question: Ask, args: argparse.Namespace) -> Answer:
 
 def report(question: Ask, args: argparse.Namespace) -> Answer:
     """One HTML page on everything that was made."""
-    question.readable()
+    store = question.readable()
+    if args.decode_floor:
+        floor.record(store, [question.batch] if question.batch else store.batches(VIDEOS), say=ask.say)
     results = ask.run(question, [rooms.named("report")])
     path = question.store.at(str(results[0].metrics.get("page", "report/report.html")))
     return Answer({"path": path, "computed": results[0].computed}, path, question.command("ui"))

@@ -2,20 +2,23 @@
 
 Reads whatever exists; a section without tables is left out.  Clips are shown as three of their proxy frames,
 generated videos as first, middle and last frame.  Everything is inside the page: `<root>/report/report.html`.
-The same tables give the same page, byte for byte.  Cost: a few seconds; of the proxy frames only the row
-groups of the clips that are shown are read.
+The same tables give the same page, byte for byte, but for the section on cost, which the page's digest leaves out.
+The parts are in `report_policy.py` (funnel, thresholds, scores), `report_cost.py` and here.  Cost: a few seconds;
+of the proxy frames only the row groups of the videos that are shown are read.
 """
 
 import hashlib
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from pipelines import report_cost, report_policy
 from pipelines import report_page as html
 from pipelines.execute import Context, Output, Stage
+from pipelines.report_cost import COST
+from pipelines.report_tables import Section, Tables
+from pipelines.scoreboard import SCOREBOARD
 from schemas import batches
 from schemas.captions import CAPTION_SCORES, CAPTIONS
 from schemas.checkpoints import AUTOENCODER_CHECKPOINT, CAPTIONER_CHECKPOINT, CLIP_CHECKPOINT, DIT_CHECKPOINT
@@ -28,15 +31,14 @@ from schemas.report import REPORT, ReportRow
 from schemas.samples import EVALUATION, SAMPLES
 from schemas.scores import DUPLICATES
 from schemas.shots import SHOTS
-from schemas.table import Table
 from schemas.verdicts import SELECTIONS, VERDICTS
 from schemas.videos import FRAMES, SCANS, VIDEOS
 
 PAGE = "report/report.html"
 _CHECKPOINTS = (CLIP_CHECKPOINT, CAPTIONER_CHECKPOINT, AUTOENCODER_CHECKPOINT, DIT_CHECKPOINT)
 _READS = (
-    VIDEOS, SCANS, SHOTS, CLIPS, SELECTIONS, VERDICTS, DUPLICATES, CLIP_FILES, CAPTIONS, CAPTION_SCORES, MANIFEST,
-    LATENTS, LEDGER, SAMPLES, EVALUATION, FRAMES, *_CHECKPOINTS,
+    VIDEOS, SCANS, SHOTS, CLIPS, SELECTIONS, VERDICTS, SCOREBOARD, DUPLICATES, CLIP_FILES, CAPTIONS, CAPTION_SCORES,
+    MANIFEST, LATENTS, LEDGER, SAMPLES, EVALUATION, FRAMES, *_CHECKPOINTS,
 )  # fmt: skip
 _KEPT, _PER_REASON, _SAMPLES, _SHEETS = 24, 6, 24, 12
 _SYNTHETIC_ONLY = (
@@ -47,62 +49,30 @@ _SYNTHETIC_ONLY = (
 
 def run(context: Context) -> Output:
     """Write the page, and one row per section."""
-    tables = _Tables(context)
-    sections = [(name, *make(tables)) for name, make in _SECTIONS]
-    lead = _lead(tables)
-    text = html.page("dailies: what one run made", [(name, body) for name, body, _, _ in sections], lead).encode()
-    digest = hashlib.sha256(text).hexdigest()[:ID_DIGITS]
+    tables = Tables(context)
+    sections = [s for name, make in _SECTIONS for s in _made(name, make(tables)) if s.text]
+    title, lead = "dailies: what one run made", _lead(tables)
+    same = html.page(title, [(s.name, s.text) for s in sections if s.name != COST], lead)
+    lead += html.contents([s.name for s in sections])
+    text = html.page(title, [(s.name, s.text) for s in sections], lead).encode()
+    digest = hashlib.sha256(same.encode()).hexdigest()[:ID_DIGITS]
     context.store.write_bytes(text, *PAGE.split("/"))
     rows = [
-        ReportRow(section=name, position=i, pictures=pictures, rows=count, page=PAGE, page_digest=digest)
-        for i, (name, body, pictures, count) in enumerate(sections)
-        if body
+        ReportRow(section=s.name, position=i, pictures=s.pictures, rows=s.rows, page=PAGE, page_digest=digest)
+        for i, s in enumerate(sections)
     ]
     return Output({"report": REPORT.from_rows(rows)}, {"page": PAGE, "page_bytes": len(text), "sections": len(rows)})
-
-
-class _Tables:
-    """Tables as rows, each read once, empty where it was never made."""
-
-    def __init__(self, context: Context) -> None:
-        self.context, self.store = context, context.store
-        self._read: dict[tuple[str, tuple[str, ...]], list[dict[str, Any]]] = {}
-
-    def rows(self, table: Table, *columns: str) -> list[dict[str, Any]]:
-        key = (table.name, columns)
-        if key not in self._read:
-            found = self.context.read_optional(table, list(columns) or None)
-            self._read[key] = found.to_pylist() if found is not None else []
-        return self._read[key]
-
-    def frames(self, clips: Sequence[Mapping[str, Any]]) -> dict[str, list[bytes]]:
-        """First, middle and last proxy frame of some clips, by clip id."""
-        found: dict[str, list[bytes]] = {}
-        videos = sorted({c["video_id"] for c in clips})
-        pictures: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
-        for batch in self.store.batches(FRAMES) if videos else []:
-            path = self.store.table_path(FRAMES, batch)
-            read = pq.read_table(
-                path,
-                columns=["video_id", "frame_index", "jpeg"],
-                filters=[("video_id", "in", videos)],
-                filesystem=self.store.fs,
-                partitioning=None,
-            )
-            for video, index, jpeg in zip(*(read[c].to_pylist() for c in ("video_id", "frame_index", "jpeg"))):
-                pictures[video].append((index, jpeg))
-        for clip in clips:
-            inside = [j for i, j in sorted(pictures[clip["video_id"]]) if clip["start_frame"] <= i < clip["end_frame"]]
-            found[clip["clip_id"]] = (
-                [inside[i] for i in sorted({0, len(inside) // 2, len(inside) - 1})] if inside else []
-            )
-        return found
 
 
 _Section = tuple[str, int, int]
 
 
-def _lead(tables: _Tables) -> str:
+def _made(name: str, made: "_Section | list[Section]") -> list[Section]:
+    """A part that makes one section gives its text; one that makes several gives them named."""
+    return made if isinstance(made, list) else [Section(name, *made)]
+
+
+def _lead(tables: Tables) -> str:
     store = tables.store
     known = [batches.get(store, name) for name in batches.names(store)]
     what = ", ".join(f"{b.name} ({b.kind})" for b in known) or "none"
@@ -118,7 +88,7 @@ def _lead(tables: _Tables) -> str:
     return lead
 
 
-def _funnel(tables: _Tables) -> _Section:
+def _funnel(tables: Tables) -> _Section:
     chosen = Counter(r["verdict"] for r in tables.rows(SELECTIONS, "verdict"))
     steps = [
         ("source files", len(tables.rows(VIDEOS, "path"))),
@@ -136,7 +106,7 @@ def _funnel(tables: _Tables) -> _Section:
     return html.funnel(steps), 0, sum(count for _, count in steps)
 
 
-def _sources(tables: _Tables) -> _Section:
+def _sources(tables: Tables) -> _Section:
     rows = tables.rows(VIDEOS, "path", "status", "reason", "width", "height", "fps", "duration_s", "duplicate_of")
     bad = [r for r in rows if r["status"] != "ok" or r["duplicate_of"]]
     by = Counter(r["status"] for r in rows)
@@ -148,7 +118,7 @@ def _sources(tables: _Tables) -> _Section:
     return text, 0, len(rows)
 
 
-def _rules(tables: _Tables) -> _Section:
+def _rules(tables: Tables) -> _Section:
     rows = tables.rows(VERDICTS, "rule", "score_column", "minimum", "maximum", "verdict")
     by: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
     for r in rows:
@@ -161,14 +131,9 @@ def _rules(tables: _Tables) -> _Section:
     return html.table(columns, body), 0, len(rows)
 
 
-def _clip_rows(tables: _Tables) -> dict[str, dict[str, Any]]:
-    names = ("clip_id", "video_id", "start_frame", "end_frame", "start_s", "end_s", "width", "height")
-    return {r["clip_id"]: r for r in tables.rows(CLIPS, *names)}
-
-
-def _kept(tables: _Tables) -> _Section:
+def _kept(tables: Tables) -> _Section:
     kept = sorted(r["clip_id"] for r in tables.rows(SELECTIONS, "clip_id", "verdict") if r["verdict"] == "keep")
-    clips = _clip_rows(tables)
+    clips = tables.clips()
     chosen = [clips[c] for c in _spread(kept, _KEPT) if c in clips]
     written = {r["clip_id"]: r for r in tables.rows(CAPTIONS, "clip_id", "dense", "status", "reason")}
     pictures = tables.frames(chosen)
@@ -182,8 +147,8 @@ def _kept(tables: _Tables) -> _Section:
     return html.strips(items), sum(len(p) for p, _ in items), len(kept)
 
 
-def _rejected(tables: _Tables) -> _Section:
-    clips = _clip_rows(tables)
+def _rejected(tables: Tables) -> _Section:
+    clips = tables.clips()
     by_reason: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for r in tables.rows(VERDICTS, "clip_id", "rule", "score", "minimum", "maximum", "verdict", "reason"):
         if r["verdict"] == "reject" and r["clip_id"] in clips:
@@ -201,7 +166,7 @@ def _rejected(tables: _Tables) -> _Section:
 
 
 def _measured(*groups: str) -> Any:
-    def make(tables: _Tables) -> _Section:
+    def make(tables: Tables) -> _Section:
         rows = [r for r in tables.rows(EVALUATION) if r["group"] in groups]
         text = ""
         for group in groups:
@@ -212,7 +177,7 @@ def _measured(*groups: str) -> Any:
     return make
 
 
-def _loss(tables: _Tables) -> _Section:
+def _loss(tables: Tables) -> _Section:
     rows = tables.rows(LEDGER, "step", "loss")
     by: dict[int, list[float]] = defaultdict(list)
     for r in rows:
@@ -226,7 +191,7 @@ def _loss(tables: _Tables) -> _Section:
     return html.curve(smooth, f"loss of the video transformer over {len(means)} steps"), 0, len(rows)
 
 
-def _samples(tables: _Tables) -> _Section:
+def _samples(tables: Tables) -> _Section:
     rows = sorted(tables.rows(SAMPLES), key=lambda r: r["prompt_id"])
     made = _spread([r for r in rows if r["status"] == "ok"], _SAMPLES)
     items: list[tuple[list[bytes], str]] = []
@@ -242,7 +207,7 @@ def _samples(tables: _Tables) -> _Section:
     return text, sum(len(p) for p, _ in items), len(rows)
 
 
-def _sheets(tables: _Tables) -> _Section:
+def _sheets(tables: Tables) -> _Section:
     store = tables.store
     paths = sorted(p for p in store.fs.glob(store.at("blobs", "pictures", "**", "*.jpg")) if "/report/" not in p)
     text = ""
@@ -253,7 +218,7 @@ def _sheets(tables: _Tables) -> _Section:
     return text, min(len(paths), _SHEETS), 0
 
 
-def _models(tables: _Tables) -> _Section:
+def _models(tables: Tables) -> _Section:
     rows = [r for t in _CHECKPOINTS for r in tables.rows(t)]
     body = [[r["kind"], r["digest"], r["knows"], r["steps"], r["trained_on"], r["metrics"][:300]] for r in rows]
     return html.table(("model", "weights", "knows", "steps", "trained on", "measured"), body), 0, len(rows)
@@ -264,13 +229,17 @@ _SECTIONS = (
     ("Generated videos", _samples),
     ("What the text controls", _measured("generated", "control")),
     ("Loss", _loss),
+    ("Where clips fall", report_policy.fall),
+    ("At each threshold", report_policy.thresholds),
     ("Kept clips and their captions", _kept),
     ("Rejected clips, by rule", _rejected),
     ("Rules", _rules),
+    ("Scores", report_policy.scores),
     ("Boundaries, policy and captions against the truth", _measured("boundaries", "policy", "captions", "training")),
     ("Models", _models),
     ("Sources", _sources),
     ("Contact sheets", _sheets),
+    (COST, report_cost.cost),
 )
 
 
@@ -302,12 +271,13 @@ def _span(clip: Mapping[str, Any]) -> str:
 
 STAGE = Stage(
     name="report",
-    version=1,
+    version=2,
     reads=(),
     writes=(REPORT,),
     run=run,
     settings=lambda config: None,
     optional=_READS,
+    outside=lambda store, batch: report_cost.floor(store),
     doc="One HTML page on everything that was made.",
 )
 STAGES = (STAGE,)

@@ -165,8 +165,14 @@ class Store:
     def committed(self, table: Table, batch: str | None = None) -> Commit | None:
         """What is there now, from the footer alone; None if the table was never made."""
         path = self.table_path(table, batch)
-        if not self.fs.exists(path):
-            return None
+        return self.footer(path) if self.fs.exists(path) else None
+
+    def footer(self, path: str) -> Commit:
+        """What a table file says of itself.
+
+        Raises:
+            DamagedTable: If it does not say.
+        """
         try:
             with self.fs.open(path, "rb") as f:
                 metadata = pq.read_metadata(f).metadata or {}

@@ -31,7 +31,9 @@ class Links(HTMLParser):
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.outside += [v for k, v in attrs if k in ("src", "href") and v and not v.startswith("data:image/jpeg")]
+        self.outside += [
+            v for k, v in attrs if k in ("src", "href") and v and not v.startswith(("data:image/jpeg", "#"))
+        ]
         if tag not in ("meta", "img"):
             self.open.append(tag)
 

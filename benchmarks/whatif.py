@@ -1,0 +1,196 @@
+"""What-if over ten million generated clips: the query itself, in a warm process, from Parquet on disk.
+
+Random scores, one row per clip, committed batch by batch as the stage `verdicts` does; then each question is asked once
+to warm up and `--repeats` times in earnest.  Nothing is kept in memory between questions but what the operating system
+caches of the files.  The number of kept clips is checked against NumPy.
+
+    python -m benchmarks.whatif --rows 10000000 --folder runs/whatif
+
+Prints one JSON object.  Cost: about 3 minutes and 3 GB to generate ten million rows; the folder is removed at the end
+unless --keep.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines import whatif
+from pipelines.policy import CLASSICAL, Rule, move_bound, read_policy
+from pipelines.scoreboard import COLUMNS, DOCUMENTED, SCOREBOARD, Standing
+from schemas.store import Store
+
+ASPECTS = ("16:9", "9:16", "4:3", "1:1", "2.39:1")
+_REJECTED = 0.04
+"""About this share of the clips falls to each rule as it stands."""
+QUESTIONS: dict[str, tuple[str, ...]] = {
+    "nothing moved": (),
+    "one bound moved": ("blur.min=0.15",),
+    "one rule on another score": ("score_luma.mean.min=0.1",),
+    "three bounds moved": ("blur.min=0.15", "text.max=0.01", "static.min=0.01"),
+    "all bounds moved": tuple(
+        f"{r.name}.{side}={value * 1.1 if value else 0.1}"
+        for r in CLASSICAL
+        for side, value in (("min", r.min), ("max", r.max))
+        if value is not None
+    ),
+}
+
+
+def main() -> int:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--rows", type=int, default=10_000_000)
+    ask.add_argument("--batches", type=int, default=20)
+    ask.add_argument("--repeats", type=int, default=5)
+    ask.add_argument("--seed", type=int, default=1)
+    ask.add_argument("--folder", help="where to generate (default: a temporary folder); used again if it holds rows")
+    ask.add_argument("--keep", action="store_true", help="leave the generated rows there")
+    words = ask.parse_args()
+    folder = words.folder or tempfile.mkdtemp(prefix="dailies-whatif-")
+    store = Store(folder).create()
+    try:
+        began = time.perf_counter()
+        if not store.batches(SCOREBOARD):
+            generate(store, words.rows, words.batches, words.seed)
+        made_s = time.perf_counter() - began
+        before_mb = _peak_mb()
+        found = {name: measure(store, _rules(bounds), words.repeats) for name, bounds in QUESTIONS.items()}
+        found["preset:cosmos"] = measure(store, read_policy("preset:cosmos"), words.repeats)
+        print(json.dumps({
+            "rows": words.rows,
+            "batches": words.batches,
+            "rules": len(CLASSICAL),
+            "scoreboard_mb": round(store.fs.du(store.at("tables")) / 1e6),
+            "generated_in_s": round(made_s, 1),
+            "questions": found,
+            "slowest_median_s": max(q["median_s"] for q in found.values()),
+            "peak_rss_mb": {"after_generating": before_mb, "after_asking": _peak_mb()},
+            "machine": machine(),
+        }))  # fmt: skip
+    finally:
+        if not words.keep:
+            shutil.rmtree(folder)
+    return 0
+
+
+def _rules(bounds: Sequence[str]) -> tuple[Rule, ...]:
+    rules = CLASSICAL
+    for bound in bounds:
+        rules = move_bound(rules, bound)
+    return rules
+
+
+def generate(store: Store, rows: int, batches: int, seed: int) -> None:
+    """Batches of random scores, judged by the rules of the house."""
+    tables = tuple(sorted({name.split(".")[0] for name in DOCUMENTED}))
+    note = Standing(rules=CLASSICAL, tables=tables).as_metric()
+    for batch in range(batches):
+        count = rows * (batch + 1) // batches - rows * batch // batches
+        store.commit(SCOREBOARD, _batch(seed, batch, count), batch=f"b{batch:04d}", metrics={"policy": note})
+        print(f"generated {batch + 1} of {batches} batches", file=sys.stderr, flush=True)
+
+
+def _batch(seed: int, batch: int, count: int) -> pa.Table:
+    rng = np.random.default_rng([seed, batch])
+    values = {name: rng.random(count) for name in COLUMNS}
+    values["score_duration.seconds"] = 1.7 + rng.exponential(6.0, count)
+    reject = np.zeros(count, np.int64)
+    for i, rule in enumerate(CLASSICAL):
+        score = values[rule.column]
+        if rule.name != "too_short":  # so that about one in 25 falls to each rule
+            if rule.min is not None:
+                score *= rule.min / _REJECTED
+            elif rule.max is not None:
+                score *= rule.max / (1 - _REJECTED)
+        low, high = (-np.inf if rule.min is None else rule.min), (np.inf if rule.max is None else rule.max)
+        reject |= ((score < low) | (score > high)).astype(np.int64) << i
+    seconds = values["score_duration.seconds"]
+    aspect = pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, len(ASPECTS), count, np.int8)), list(ASPECTS))
+    plain = {
+        "clip_id": _ids(rng, count),
+        "video_id": _ids(np.random.default_rng(batch), count),
+        "aspect": aspect.cast(pa.string()),
+        "seconds": pa.array(seconds),
+        "verdict": pa.array(np.where(reject == 0, "keep", "reject")),
+        "rejecting": pa.array(reject),
+        "erring": pa.array(np.zeros(count, np.int64)),
+        "made_by": pa.array([""] * count),
+        **{COLUMNS[name]: pa.array(v) for name, v in values.items()},
+    }
+    return pa.table([plain[n] for n in SCOREBOARD.schema.names], schema=SCOREBOARD.schema)
+
+
+def _ids(rng: np.random.Generator, count: int) -> pa.Array:
+    """Twenty hex digits each, made without a Python string per row."""
+    text = rng.bytes(10 * count).hex().encode()
+    offsets = pa.py_buffer(np.arange(0, 20 * count + 1, 20, dtype=np.int32))
+    return pa.StringArray.from_buffers(count, offsets, pa.py_buffer(text))
+
+
+def measure(store: Store, rules: tuple[Rule, ...], repeats: int) -> dict[str, Any]:
+    """One warm-up, then the median; the CPU seconds are of all threads."""
+    found = whatif.answer(whatif.ask(store, rules))
+    walls, cpus = [], []
+    for _ in range(repeats):
+        began, used = time.perf_counter(), time.process_time()
+        found = whatif.answer(whatif.ask(store, rules))
+        walls.append(time.perf_counter() - began)
+        cpus.append(time.process_time() - used)
+    kept = _kept_by_numpy(store, rules)
+    if kept != found["after"]["keep"]["clips"]:
+        raise AssertionError(f"what-if keeps {found['after']['keep']['clips']} clips, NumPy {kept}")
+    return {
+        "median_s": round(statistics.median(walls), 3),
+        "least_s": round(min(walls), 3),
+        "most_s": round(max(walls), 3),
+        "cpu_s": round(statistics.median(cpus), 3),
+        "kept": kept,
+    }
+
+
+def _kept_by_numpy(store: Store, rules: tuple[Rule, ...]) -> int:
+    """The same question, asked plainly."""
+    kept = 0
+    deciding = [r for r in rules if not r.not_applied]
+    for batch in store.batches(SCOREBOARD):
+        table = store.read(SCOREBOARD, batch=batch, columns=sorted({COLUMNS[r.column] for r in deciding}))
+        stays = np.ones(table.num_rows, bool)
+        for rule in deciding:
+            score = table[COLUMNS[rule.column]].to_numpy()
+            stays &= score >= (-np.inf if rule.min is None else rule.min)
+            stays &= score <= (np.inf if rule.max is None else rule.max)
+        kept += int(stays.sum())
+    return kept
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    model = platform.processor()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as f:
+            model = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), model)
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+    }
+
+
+def _peak_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())
