@@ -62,7 +62,7 @@ def _train_adapter(context: Context) -> Output:
     settings: Tuning = context.settings
     progress = Progress("captioner_model", settings.lora.steps, "step")
     tuned = tune(
-        [_pair(row) for row in table.to_pylist()],
+        [pair_of(row) for row in table.to_pylist()],
         settings.vlm,
         settings.frames,
         settings.lora,
@@ -105,7 +105,7 @@ def _train_own(context: Context) -> Output:
 
     table = context.read(PAIRS)
     trained_on = content_digest(table)
-    pairs = [_pair(row) for row in table.to_pylist()]
+    pairs = [pair_of(row) for row in table.to_pylist()]
     config = context.settings
     progress = Progress("captioner_model", config.steps, "step")
     trained = train(
@@ -148,7 +148,8 @@ def _train_own(context: Context) -> Output:
     )
 
 
-def _pair(row: dict[str, Any]) -> Pair:
+def pair_of(row: dict[str, Any]) -> Pair:
+    """A row of table `pairs` with its record."""
     said = row["fields"]
     fields = Fields(**{**said, "subjects": [Subject(**s) for s in said["subjects"]]})
     return Pair(**{**row, "fields": fields})

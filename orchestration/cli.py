@@ -23,7 +23,7 @@ Raw footage in; a curated, densely captioned Parquet manifest and a native-shape
 
   start here    demo, doctor, selftest
   curation      curate FOLDER, stage NAME, whatif
-  captions      captioner train, caption, manifest freeze, manifest list
+  captions      captioner train, captioner evaluate, caption, manifest freeze, manifest list
   training      train autoencoder, train dit, train verify, sample, evaluate
   look          report, sql, audit CLIP_ID, explain clip|step
   services      up, ui, down
@@ -102,8 +102,9 @@ def parser() -> argparse.ArgumentParser:
     whatif = add("whatif", what, _lazily("whatif_command", "whatif"), options=bounds)
     whatif.add_argument("--policy", metavar="FILE", help="a TOML file of rules or preset:NAME (default: the recipe's)")
     whatif.set_defaults(set=None)
-    captioner = group("captioner", "train the captioner")
+    captioner = group("captioner", "train the captioner, and examine it")
     add("train", "pairs, and the captioner trained on them", _lazily("run_commands", "captioner_train"), captioner)
+    add("evaluate", "its claims on held-out pairs, counted", _lazily("run_commands", "captioner_evaluate"), captioner)
     add("caption", "short and dense captions of what was kept", _lazily("run_commands", "caption"))
     manifest = group("manifest", "freeze and list manifests")
     add("freeze", "an immutable snapshot to train on", _lazily("run_commands", "manifest_freeze"), manifest)

@@ -82,6 +82,23 @@ def captioner_train(question: Ask, args: argparse.Namespace) -> Answer:
     return _run_named(question, ["pairs", "captioner_model"], "caption")
 
 
+def captioner_evaluate(question: Ask, args: argparse.Namespace) -> Answer:
+    """Our own captioner on pairs that it was not trained on."""
+    from captioner.train.examine import examine
+
+    found = examine(question.readable())
+    lines = [
+        f"{name:<12} {f['accuracy']:.3f} [{f['low']:.3f}, {f['high']:.3f}]  n {f['n']}"
+        for name, f in found["fields"].items()
+    ]
+    claims, wrong = found["claims"], found["hallucinated_caption_rate"]
+    lines += [
+        f"claims       precision {claims['precision']:.3f}, recall {claims['recall']:.3f}, F1 {claims['f1']:.3f}",
+        f"captions with a wrong claim  {wrong['rate']:.3f} [{wrong['low']:.3f}, {wrong['high']:.3f}]  n {wrong['n']}",
+    ]
+    return Answer(found, "\n".join(lines), question.command("caption"))
+
+
 def manifest_freeze(question: Ask, args: argparse.Namespace) -> Answer:
     """An immutable snapshot of what to train on."""
     return _run_named(question, ["manifest"], "train autoencoder")

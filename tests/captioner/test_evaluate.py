@@ -1,9 +1,20 @@
 """Claims are counted as one would by hand."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from captioner.evaluate import Share, report, tally
-from schemas.captions import Fields, Subject
+from captioner.recipes import tiny
+from captioner.stages import CAPTIONER_MODEL
+from orchestration import cli
+from pipelines.execute import run_stage
+from schemas.captions import PAIRS, Fields, Subject
+from schemas.checkpoints import CAPTIONER_CHECKPOINT
+from schemas.errors import MissingTable, UsageError
+from schemas.store import Store
+from tests.captioner.worlds import pairs
 
 
 def record(color: str, *more: str, camera: str = "static") -> Fields:
@@ -37,3 +48,21 @@ def test_the_report_has_the_keys_that_the_command_promises() -> None:
     assert set(found["fields"]["color"]) == {"accuracy", "low", "high", "n"}
     assert found["hallucinated_caption_rate"]["rate"] == 0.5
     assert found["fields"]["camera"]["accuracy"] == 0.5
+
+
+def test_the_command_measures_the_checkpoint_as_training_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path).create()
+    words = ["captioner", "evaluate", "--root", str(tmp_path), "--json"]
+    assert cli.main(words) == UsageError.exit_code  # an empty root
+    store.commit(PAIRS, PAIRS.from_rows(pairs()))
+    assert cli.main(words) == MissingTable.exit_code
+    assert "dailies captioner train" in capsys.readouterr().err
+    run_stage(CAPTIONER_MODEL, store, tiny())
+    (row,) = store.read(CAPTIONER_CHECKPOINT).to_pylist()
+    assert cli.main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.pop("captioner") == row["digest"]
+    assert found == json.loads(row["metrics"])["report"]
+    assert found["hallucinated_caption_rate"]["n"] == 3
