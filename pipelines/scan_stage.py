@@ -1,44 +1,102 @@
-"""Stage `scan`: the one decode pass over every unique source of a batch, one item per video."""
+"""Stage `scan`: the one decode pass over every unique source of a batch, one item per video or per part of a long one.
 
+Parts are joined here, in the driver: some seconds for a two-hour film.  A video whose parts cannot be joined is
+decoded once more in one go, and its `decode_passes` is 2.
+"""
+
+import dataclasses
+import sys
 from collections import Counter
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.execute import Context, Failure, Output, Stage, Tables
 from pipelines.scan import OUTPUTS, ScanConfig, failed_scan, scan
+from pipelines.scan_parts import SCAN_PARTS, CannotJoin, join, plan, scan_part, unfit_part
+from pipelines.video.decode_part import Part
 from schemas.ids import digest
 from schemas.table import to_rows
 from schemas.videos import FRAMES, SCANS, SIGNALS, VIDEOS, Video, VideoStatus
 
 
-def _scan_item(video: Video, config: ScanConfig) -> Tables:
-    return scan(video, config)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Work:
+    """A video, or a part of a long one."""
+
+    video: Video
+    part: Part | None = None
 
 
-def _failed(video: Video, failure: Failure) -> Tables:
-    return failed_scan(video, f"scanning it ended with {failure}")
+def _scan_item(work: Work, config: ScanConfig) -> Tables:
+    if work.part is not None:
+        return scan_part(work.video, work.part, config)
+    return {**scan(work.video, config), SCAN_PARTS.name: SCAN_PARTS.empty()}
 
 
-def _key(video: Video) -> str:
+def _failed(work: Work, failure: Failure) -> Tables:
+    reason = f"scanning it ended with {failure}"
+    if work.part is not None:
+        return unfit_part(work.video, work.part, reason)
+    return {**failed_scan(work.video, reason), SCAN_PARTS.name: SCAN_PARTS.empty()}
+
+
+def _key(work: Work) -> str:
     """By content: the same packets shown the same way give the same rows, wherever the file lies."""
+    video = work.video
     shape = (video.width, video.height, video.rotation, video.time_base_num, video.time_base_den, video.is_image)
-    return digest(video.video_id, shape, video.status, video.reason)
+    name = (video.video_id, shape, video.status, video.reason)
+    return digest(*name) if work.part is None else digest(*name, work.part)
 
 
 def _scan(context: Context) -> Output:
+    config: ScanConfig = context.settings
     videos = [v for v in to_rows(context.read(VIDEOS), Video) if v.duplicate_of is None]
-    tables = context.each(
+    tables = _each(context, [Work(v, p) for v in videos for p in plan(v, config)])
+    joined, again = _joined(tables, {v.video_id: v for v in videos}, config)
+    if again:
+        repeated = _each(context, [Work(v) for v in again])
+        twice = pa.array([2 if n else 0 for n in repeated[SCANS.name]["num_frames"].to_pylist()], pa.int64())
+        at = repeated[SCANS.name].schema.get_field_index("decode_passes")
+        repeated[SCANS.name] = repeated[SCANS.name].set_column(at, SCANS.schema.field(at), twice)
+        joined.append(repeated)
+    made = {t.name: pa.concat_tables([j[t.name] for j in joined]) for t in OUTPUTS}
+    return Output(made, metrics=_metrics(made))
+
+
+def _each(context: Context, work: list[Work]) -> dict[str, pa.Table]:
+    return context.each(
         partial(_scan_item, config=context.settings),
-        videos,
+        work,
         key=_key,
-        outputs=OUTPUTS,
+        outputs=(*OUTPUTS, SCAN_PARTS),
         on_error=_failed,
-        unit="video",
+        unit="part" if any(w.part for w in work) else "video",
     )
-    return Output(tables, metrics=_metrics(tables))
+
+
+def _joined(
+    tables: dict[str, pa.Table], videos: dict[str, Video], config: ScanConfig
+) -> tuple[list[dict[str, pa.Table]], list[Video]]:
+    """Rows of whole videos and of joined ones, and the videos that must be decoded in one go."""
+    parts = tables[SCAN_PARTS.name]
+    ids = pa.array(sorted(set(parts["video_id"].to_pylist())), pa.string())
+    in_parts = pc.is_in(tables[FRAMES.name]["video_id"], value_set=ids)
+    found = [{**tables, FRAMES.name: tables[FRAMES.name].filter(pc.invert(in_parts))}]
+    candidates = tables[FRAMES.name].filter(in_parts)
+    again = []
+    for video_id in ids.to_pylist():
+        mine = parts.filter(pc.equal(parts["video_id"], video_id)).sort_by("part")
+        try:
+            frames = candidates.filter(pc.equal(candidates["video_id"], video_id))
+            found.append(join(videos[video_id], mine, frames, config))
+        except CannotJoin as e:
+            print(f"scan: {videos[video_id].path} is decoded in one go: {e}", file=sys.stderr, flush=True)
+            again.append(videos[video_id])
+    return found, again
 
 
 def _metrics(tables: dict[str, pa.Table]) -> dict[str, Any]:
@@ -68,7 +126,7 @@ def curves_kb_per_s(signals: pa.Table) -> float:
 
 SCAN_STAGE = Stage(
     name="scan",
-    version=4,
+    version=5,  # thumbnails by exact sums; the grid of proxies starts anew after 20 s without a cut
     reads=(VIDEOS,),
     writes=(SCANS, SIGNALS, FRAMES),
     run=_scan,

@@ -133,7 +133,8 @@ def _value(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _as_dict(value)
     if isinstance(value, (list, tuple)):
-        return [_value(v) for v in value]
+        plain = not value or type(value[0]) in _SCALARS  # a curve has as many entries as a film has frames
+        return list(value) if plain else [_value(v) for v in value]
     return value
 
 

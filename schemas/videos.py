@@ -64,7 +64,9 @@ class Scan:
     status: str = column("ok, damaged, unreadable or no_video, after decoding.")
     reason: str = column("Why the status is not ok.", default="")
     num_frames: int = column("Frames decoded.")
-    decode_passes: int = column("Full-rate decodes of this source; the design promises 1.", range="0, 1")
+    decode_passes: int = column(
+        "Full-rate decodes of this source; 1, or 2 where the parts of a long one could not be joined.", range="0, 1, 2"
+    )
     damaged: list[str] = column("Spans that did not decode, as `start_s-end_s`.")
 
 

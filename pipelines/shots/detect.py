@@ -1,4 +1,4 @@
-"""Hard cuts: PySceneDetect's adaptive detector, fed from the one pass, and the boundary curve.
+"""Hard cuts: PySceneDetect's adaptive detector on the numbers of the one pass, and the boundary curve.
 
 `AdaptiveDetector` compares the HSV change of a frame with the mean change of its neighbours, so that a fast
 camera is no cut.  Evidence is kept for every frame as a number in [0, 1] where 0.5 is exactly the threshold (each
@@ -7,20 +7,20 @@ decoding, and a clip can say how strong the strongest evidence inside it is.
 
 `flash.py` says which of its peaks are flashes, `boundaries.py` where the shots begin.
 Ref: PySceneDetect 0.7, benchmark/README.md: adaptive F1 91.6 on BBC, the best of the classical ones, and
-24 on fades, which is why `gradual.py` exists.  Cost: about 0.1 ms per frame on an 80 x 45 picture.
+24 on fades, which is why `gradual.py` exists.  `signals.py` measures what it compares, on 80 x 45 pixels.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from pipelines.shots.gradual import speeds
 from pipelines.shots.signals import THUMB
-from pipelines.video.frames import SmallPicture
 
 _DARK = 14
 """Mean luma, 0-219, under which relative brightness means nothing."""
+_BLOCK = 4096
+"""Frames at a time: a film has 200,000, and a thumbnail in float32 takes 1 kB."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,39 +47,6 @@ class CutConfig:
             raise ValueError("adaptive_ratio must be above 1, min_change above 0, window_frames at least 1")
 
 
-class CutDetector:
-    """PySceneDetect's detector on the frames of one video."""
-
-    def __init__(self, fps: float, config: CutConfig) -> None:
-        from scenedetect import FrameTimecode
-        from scenedetect.detectors import AdaptiveDetector
-
-        self._config, self._fps, self._timecode = config, max(fps, 1.0), FrameTimecode
-        self._adaptive: Any = AdaptiveDetector(
-            adaptive_threshold=config.adaptive_ratio,
-            min_scene_len=1,
-            window_width=config.window_frames,
-            min_content_val=config.min_change,
-        )
-        self._changes: list[float] = []
-
-    def add(self, picture: SmallPicture) -> list[int]:
-        """Show the next frame to the detector; returns the cuts it found among the last few frames."""
-        import cv2
-
-        size = picture.chroma_blue.shape[::-1]  # half of the small picture: detectors want no detail
-        luma = cv2.resize(picture.luma, size, interpolation=cv2.INTER_AREA)
-        bgr = cv2.cvtColor(cv2.merge([luma, picture.chroma_red, picture.chroma_blue]), cv2.COLOR_YCrCb2BGR)
-        now = self._timecode(len(self._changes), fps=self._fps)
-        found = [int(c.frame_num) for c in self._adaptive.process_frame(now, bgr)]
-        self._changes.append(float(self._adaptive._frame_score or 0.0))  # what its stats file calls content_val
-        return found
-
-    def changes(self) -> np.ndarray:
-        """PySceneDetect's `content_val` of every frame, mean HSV change in 0-255."""
-        return np.array(self._changes, np.float32)
-
-
 def cut_evidence(changes: np.ndarray, thumbs: np.ndarray, config: CutConfig) -> np.ndarray:
     """Evidence that a shot begins at a frame, (frame,) float32 in [0, 1]; 0.5 is exactly the bounds.
 
@@ -88,7 +55,7 @@ def cut_evidence(changes: np.ndarray, thumbs: np.ndarray, config: CutConfig) -> 
     brightness.
 
     Args:
-        changes: `CutDetector.changes()`.
+        changes: PySceneDetect's `content_val` of every frame, mean HSV change in 0-255 (`SignalCurves.change`).
         thumbs: (frame, 384) uint8.
     """
     steps, structure = speeds(thumbs), structure_steps(thumbs)
@@ -106,13 +73,15 @@ def cut_evidence(changes: np.ndarray, thumbs: np.ndarray, config: CutConfig) -> 
 
 
 def structure_steps(thumbs: np.ndarray) -> np.ndarray:
-    """Mean change of the luma thumbnail after both are brought to mean 1; 0 where it is black."""
-    luma = np.maximum(thumbs[:, : THUMB * THUMB].astype(np.float32) - 16, 0)
-    mean = luma.mean(axis=1)
-    even = luma / np.maximum(mean, 8)[:, None]
+    """Mean change of the luma thumbnail after both are brought to mean 1; 0 where it is black.  In blocks."""
     out = np.zeros(len(thumbs))
-    out[1:] = np.abs(even[1:] - even[:-1]).mean(axis=1)
-    out[1:][np.minimum(mean[1:], mean[:-1]) < _DARK] = 0
+    for start in range(1, len(thumbs), _BLOCK):
+        end = min(start + _BLOCK, len(thumbs))
+        luma = np.maximum(thumbs[start - 1 : end, : THUMB * THUMB].astype(np.float32) - 16, 0)
+        mean = luma.mean(axis=1)
+        even = luma / np.maximum(mean, 8)[:, None]
+        steps = np.abs(even[1:] - even[:-1]).mean(axis=1)
+        out[start:end] = np.where(np.minimum(mean[1:], mean[:-1]) < _DARK, 0, steps)
     return out
 
 

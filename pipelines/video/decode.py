@@ -26,8 +26,8 @@ from pipelines.video.source import NotFootage, is_image, listening, open_contain
 
 _MAX_DEMUX_ERRORS = 50
 _HARMLESS = ("co located POCs", "mmco:", "Application provided invalid", "Frame num change", "unknown SEI")
-_NO_PRESENTATION_TIMES = ("avi",)
-_PICTURE_ERRORS = (av.error.FFmpegError, ValueError)
+NO_PRESENTATION_TIMES = ("avi",)
+PICTURE_ERRORS = (av.error.FFmpegError, ValueError)
 
 
 @dataclasses.dataclass(slots=True)
@@ -102,17 +102,17 @@ def decode_frames(
                 trouble = demuxer_trouble(log, container.format.name)
                 if trouble:
                     outcome.complain(f"container: {trouble}")
-        except (*_PICTURE_ERRORS, OSError, NotFootage) as e:
+        except (*PICTURE_ERRORS, OSError, NotFootage) as e:
             outcome.stopped = f"{getattr(e, 'strerror', None) or type(e).__name__}"
 
 
 def _frames(
     container: Any, stream: Any, limits: ProbeConfig, deadline: float, outcome: Pass, log: list[Any]
 ) -> Iterator[Frame]:
-    usual = _usual_duration(stream)
-    clock = _Clock(usual, container.format.name in _NO_PRESENTATION_TIMES)
-    decoder = _Decoder(stream, container.format.name, outcome, log, usual)
-    for packet, complaint in _packets(container, stream, outcome, log):
+    usual = usual_duration(stream)
+    clock = Clock(usual, container.format.name in NO_PRESENTATION_TIMES)
+    decoder = Decoder(stream, container.format.name, outcome, log, usual)
+    for packet, complaint in packets(container, stream, outcome, log):
         if time.monotonic() > deadline:
             outcome.stopped = "deadline"
             return
@@ -128,7 +128,7 @@ def _frames(
             outcome.num_frames += 1
 
 
-def _packets(container: Any, stream: Any, outcome: Pass, log: list[Any]) -> Iterator[tuple[Any, str]]:
+def packets(container: Any, stream: Any, outcome: Pass, log: list[Any]) -> Iterator[tuple[Any, str]]:
     """Packets, each with what the container's reader said while it looked for the next one.
 
     Reading goes on after an error; the last packet is empty and flushes the decoder.
@@ -158,14 +158,14 @@ def _said(log: list[Any], name: str) -> str:
     return words[0] if words else ""
 
 
-class _Decoder:
+class Decoder:
     """Decodes packets and writes down which spans they damage."""
 
     def __init__(self, stream: Any, container: str, outcome: Pass, log: list[Any], usual: int) -> None:
-        self._outcome, self._log, self._usual = outcome, log, usual
+        self.outcome, self._log, self._usual = outcome, log, usual
         self._context = stream.codec_context
         self._name = self._context.name
-        self._by_packets = container in _NO_PRESENTATION_TIMES
+        self._by_packets = container in NO_PRESENTATION_TIMES
         self._after_loss = False
         _said(log, container)  # what it said of the header is no damage of a packet
 
@@ -175,7 +175,7 @@ class _Decoder:
         lost = bool(error)
         try:
             pictures = packet.decode()
-        except _PICTURE_ERRORS as e:
+        except PICTURE_ERRORS as e:
             pictures = []
             if packet.size or not isinstance(e, av.error.EOFError):
                 error = f"{self._name}: {getattr(e, 'strerror', None) or type(e).__name__}"
@@ -185,24 +185,24 @@ class _Decoder:
             error = error or f"container: {complaint}"
         pts = packet.dts if packet.pts is None or self._by_packets else packet.pts
         if error:
-            self._outcome.complain(error)
+            self.outcome.complain(error)
             if pts is not None:
-                self._outcome.open_damage(pts)
+                self.outcome.open_damage(pts)
         elif packet.size and packet.is_keyframe and pts is not None and not self._after_loss:
             late = int(self._context.reorder_depth) * self._usual if self._by_packets else 0
-            self._outcome.close_damage(pts + late)
+            self.outcome.close_damage(pts + late)
         self._after_loss = lost  # a transport stream marks the packet before the one that lost its tail
         if len(self._log) > 1000:  # a fuzzed file says the same thing thousands of times
             del self._log[10:]
         return pictures
 
 
-def _usual_duration(stream: Any) -> int:
+def usual_duration(stream: Any) -> int:
     rate, base = stream.average_rate or stream.guessed_rate, stream.time_base
     return max(1, round(1 / (rate * base))) if rate and base else 1
 
 
-class _Clock:
+class Clock:
     """Gives every frame a time stamp that is later than the one before it."""
 
     def __init__(self, usual: int, by_packets: bool = False) -> None:

@@ -58,13 +58,25 @@ class Shrinker:
         self._graph: Any = None
 
     def shrink(self, frame: Any) -> SmallPicture:
+        small = self.room(1)
+        self.shrink_into(frame, small, 0)
+        return SmallPicture(small.luma[0], small.chroma_blue[0], small.chroma_red[0])
+
+    def room(self, frames: int) -> SmallPicture:
+        """Planes for that many frames: (frame, height, width)."""
+        luma, chroma = (frames, self.height, self.width), (frames, self.height // 2, self.width // 2)
+        return SmallPicture(np.empty(luma, np.uint8), np.empty(chroma, np.uint8), np.empty(chroma, np.uint8))
+
+    def shrink_into(self, frame: Any, room: SmallPicture, place: int) -> None:
+        """Write one frame's small picture to its place in `room`."""
         key = (frame.width, frame.height, frame.format.name, int(frame.color_range), int(frame.color_trc))
         if key != self._key:
             self._build(frame, key)
         self._source.push(frame)
-        small = self._sink.pull()
-        luma, blue, red = (_plane(p) for p in small.planes[:3])
-        return SmallPicture(luma if self._tone is None else self._tone[luma], blue, red)
+        luma, blue, red = self._sink.pull().planes[:3]
+        room.luma[place] = _plane_view(luma) if self._tone is None else self._tone[_plane_view(luma)]
+        room.chroma_blue[place] = _plane_view(blue)
+        room.chroma_red[place] = _plane_view(red)
 
     def _build(self, frame: Any, key: tuple[int, int, str, int, int]) -> None:
         graph = av.filter.Graph()
@@ -85,11 +97,6 @@ class Shrinker:
         self._graph, self._source, self._sink, self._key = graph, source, sink, key
         transfer = transfer_of(frame)
         self._tone = luma_table(transfer) if transfer in HDR else None
-
-
-def _plane(plane: Any) -> np.ndarray:
-    """A copy of a plane without its line padding (the buffer is reused for the next frame)."""
-    return _plane_view(plane).copy()
 
 
 def _plane_view(plane: Any) -> np.ndarray:

@@ -11,7 +11,6 @@ from pipelines.shots.boundaries import Times
 from pipelines.shots.detect import CutConfig, cut_evidence
 from pipelines.shots.fades import Transition
 from pipelines.shots.letterbox import EdgeConfig, LetterboxConfig, crop_box, edges
-from pipelines.shots.signals import block_means, laplacian_variance, saturation
 from pipelines.shots.spans import SpanConfig, join_short, shot_ranges, split_evenly
 
 
@@ -99,15 +98,6 @@ def test_one_bright_frame_tells_that_there_is_no_bar() -> None:
     rows[90:630] = 200
     bright = np.full(720, 200, np.uint8)
     assert box([rows, rows, bright], columns) is None
-
-
-def test_signals_on_pictures_of_known_answer() -> None:
-    flat = np.full((90, 160), 100, np.uint8)
-    assert laplacian_variance(flat) == 0
-    checker = np.indices((90, 160)).sum(axis=0) % 2 * 219 + 16
-    assert laplacian_variance(checker.astype(np.uint8)) > 10
-    assert saturation(np.full((45, 80), 128, np.uint8), np.full((45, 80), 128, np.uint8)) == 0
-    assert (block_means(flat, 16, 16) == 100).all()
 
 
 def test_cuts_of_an_empty_or_one_frame_video_are_none() -> None:
