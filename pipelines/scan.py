@@ -129,7 +129,7 @@ def signals_row(video: Video, curves: SignalCurves, times: Times, damaged: list[
     """The full-rate curves; those of boundaries are measured here, because they need every thumbnail."""
     boundary = cut_evidence(curves.change, curves.thumbs, config.cuts)
     gradual = dissolve_evidence(curves, times.fps, config.gradual)
-    flash = flash_evidence(boundary, curves.thumbs, curves.pts * float(times.time_base), config.flash)
+    flash = flash_evidence(curves.thumbs, curves.pts * float(times.time_base), config.flash)
     return Signals(
         video_id=video.video_id,
         pts=curves.pts.tolist(),

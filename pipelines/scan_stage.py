@@ -126,7 +126,7 @@ def curves_kb_per_s(signals: pa.Table) -> float:
 
 SCAN_STAGE = Stage(
     name="scan",
-    version=5,  # thumbnails by exact sums; the grid of proxies starts anew after 20 s without a cut
+    version=6,
     reads=(VIDEOS,),
     writes=(SCANS, SIGNALS, FRAMES),
     run=_scan,

@@ -172,7 +172,7 @@ def _sheet(context: Context, clips: pa.Table, videos: pa.Table) -> bytes:
 
 SHOTS_STAGE = Stage(
     name="shots",
-    version=1,
+    version=2,
     reads=(VIDEOS, SIGNALS, FRAMES),
     writes=OUTPUTS,
     run=_shots,

@@ -98,18 +98,43 @@ def as_evidence(stored: np.ndarray) -> np.ndarray:
 
 
 def find_boundaries(evidence: Evidence, config: BoundaryConfig) -> Found:
-    """Decide, in this order: fades, flashes, hard cuts, dissolves."""
-    transitions = find_fades(evidence.luma, evidence.contrast, evidence.times.fps, config.fades)
-    faded = [(t.start, t.end) for t in transitions]
-    flashes = [f for f in runs(evidence.flash >= config.flash) if not _overlaps(*f, faded)]
+    """Decide, in this order: fades, flashes, dissolves, hard cuts.
+
+    White for a moment is a flash where it is most of what was taken for a fade, and else the middle of the fade.
+    A cut inside a dissolve, or right beside one, is the stronger of the two.  A fade that jumps at one end (a cut
+    to black that then brightens) has a hard cut there.
+    """
+    fades = find_fades(evidence.luma, evidence.contrast, evidence.times.fps, config.fades)
+    flashes = runs(evidence.flash >= config.flash)
+    fades = [f for f in fades if not any(2 * (min(b, f.end) - max(a, f.start)) >= f.end - f.start for a, b in flashes)]
+    faded = [(t.start, t.end) for t in fades]
+    flashes = [f for f in flashes if not _overlaps(*f, faded)]
     cuts = [c for c in np.flatnonzero(evidence.boundary >= config.hard).tolist() if c > 0]
     cuts = [c for c in cuts if not any(start <= c <= end for start, end in flashes)]
-    taken = faded + [(c, c + 1) for c in cuts]
+    cuts = _apart(cuts, evidence.boundary)
+    transitions, last = list(fades), evidence.num_frames
     for start, end in _plateaus(evidence.gradual, config.dissolve):
-        if not _overlaps(start, end, taken):
-            transitions.append(Transition(start, end, Boundary.DISSOLVE.value))
+        strong = [
+            c for c in cuts if start - NEAR <= c <= end + NEAR and evidence.boundary[c] >= evidence.gradual[start]
+        ]
+        if not strong and not _overlaps(start, end, faded):  # one that runs into the file's end has no frame after it
+            low, high = 0 if start <= NEAR else start, last if end >= last - NEAR else end
+            transitions.append(Transition(low, high, Boundary.DISSOLVE.value))
+    transitions.sort()
     near = {i for t in transitions for i in range(t.start - NEAR, t.end + NEAR + 1)}
-    return Found([c for c in cuts if c not in near], sorted(transitions), flashes)
+    jumps = {edge for t in fades for edge in (t.start, t.end)}
+    return Found([c for c in cuts if c not in near or c in jumps], transitions, flashes)
+
+
+def _apart(cuts: list[int], curve: np.ndarray) -> list[int]:
+    """The stronger of two cuts within two frames, the first of equals: a blended frame between shots is no shot."""
+    kept: list[int] = []
+    for cut in cuts:
+        if not kept or cut - kept[-1] > NEAR:
+            kept.append(cut)
+        elif curve[cut] > curve[kept[-1]]:
+            kept[-1] = cut
+    return kept
 
 
 def _plateaus(curve: np.ndarray, bound: float) -> list[tuple[int, int]]:
@@ -136,7 +161,8 @@ def boundary_rows(video_id: str, evidence: Evidence, found: Found) -> list[Bound
     for t in found.transitions:
         kind[t.start : t.end] = t.kind
     kind[evidence.damaged] = Boundary.DAMAGE.value
-    spans = [(c, c, Boundary.HARD.value) for c in found.cuts if not kind[c] and not kind[c - 1]]
+    damage = Boundary.DAMAGE.value
+    spans = [(c, c, Boundary.HARD.value) for c in found.cuts if damage not in (kind[c], kind[c - 1])]
     spans += [(start, end, Boundary.FLASH.value) for start, end in found.flashes]
     for name in (Boundary.FADE.value, Boundary.DISSOLVE.value, Boundary.DAMAGE.value):
         spans += [(start, end, name) for start, end in runs(kind == name)]

@@ -21,6 +21,8 @@ _DARK = 14
 """Mean luma, 0-219, under which relative brightness means nothing."""
 _BLOCK = 4096
 """Frames at a time: a film has 200,000, and a thumbnail in float32 takes 1 kB."""
+_REPEAT = 4e-4
+"""Mean change of the thumbnail under which a frame is the one before once more, [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class CutConfig:
     """Smallest mean change of the YUV thumbnail at a cut, [0, 1]; the hue of grey pixels jumps without one."""
     min_step_ratio: float = 1.5
     """That change over the largest one of the neighbours; with doubled frames the mean one says little."""
-    min_structure: float = 0.04
+    min_structure: float = 0.05
     """Change of the brightness-normalised thumbnail that is a cut whatever else flickers, relative luma."""
     structure_ratio: float = 4.0
     """That change over the mean one of the neighbours."""
@@ -59,13 +61,14 @@ def cut_evidence(changes: np.ndarray, thumbs: np.ndarray, config: CutConfig) -> 
         thumbs: (frame, 384) uint8.
     """
     steps, structure = speeds(thumbs), structure_steps(thumbs)
-    colour = np.minimum(changes / config.min_change, _ratio(changes, config.window_frames) / config.adaptive_ratio)
+    repeats = steps < _REPEAT
+    colour = _ratio(changes, repeats, config.window_frames) / config.adaptive_ratio
+    colour = np.minimum(changes / config.min_change, colour)
     confirmed = np.minimum(
         steps / config.min_step, _over_neighbours(steps, config.window_frames) / config.min_step_ratio
     )
-    shape = np.minimum(
-        structure / config.min_structure, _ratio(structure, config.window_frames) / config.structure_ratio
-    )
+    shape = _ratio(structure, repeats, config.window_frames) / config.structure_ratio
+    shape = np.minimum(structure / config.min_structure, shape)
     shape = np.where(steps >= 2 * config.min_step, shape, 0)
     curve = np.clip(0.5 * np.maximum(np.minimum(colour, confirmed), shape), 0, 1).astype(np.float32)
     curve[:1] = 0
@@ -86,20 +89,39 @@ def structure_steps(thumbs: np.ndarray) -> np.ndarray:
 
 
 def _over_neighbours(values: np.ndarray, window: int) -> np.ndarray:
-    """Each value over the largest of its neighbours."""
+    """Each value over the largest of its neighbours; a blended frame on one side of a cut does not count."""
     padded = np.pad(values.astype(np.float64), window)
     padded[window : window + 1] = 0  # the first frame has no change
-    shifted = [padded[window + k : window + k + len(values)] for k in range(-window, window + 1) if k]
-    return values / np.maximum(np.max(shifted, axis=0), 1e-4)
+    shifted = {k: padded[window + k : window + k + len(values)] for k in range(-window, window + 1)}
+    near = np.minimum(shifted[-1], shifted[1])
+    far = [shifted[k] for k in shifted if abs(k) > 1]
+    return np.asarray(values / np.maximum(np.max([near, *far], axis=0), 1e-4))
 
 
-def _ratio(values: np.ndarray, window: int) -> np.ndarray:
-    """Each value over the mean of its neighbours; the first frame has no change and counts for nothing."""
-    num = len(values)
-    exact = values.astype(np.float64)
-    total = np.concatenate([[0.0], np.cumsum(exact)])
-    index = np.arange(num)
-    low, high = np.maximum(1, index - window), np.minimum(num, index + window + 1)
-    count = np.maximum(high - low - (index > 0), 1)
-    mean = (total[np.maximum(high, low)] - total[low] - np.where(index > 0, exact, 0)) / count
-    return exact / np.maximum(mean, 1e-4)
+def _ratio(values: np.ndarray, repeats: np.ndarray, window: int) -> np.ndarray:
+    """Each value over the mean of its neighbours; the first frame has no change and counts for nothing.
+
+    Where frames repeat (30 frames a second in a file of 60), half of the neighbours have no change at all and a
+    fast pan looks like one cut after the other; there twice as many neighbours are asked, repeats left out.
+    """
+    exact, counted = values.astype(np.float64), np.ones(len(values))
+    counted[:1] = 0
+    plain = _over_mean(exact, counted, window)
+    wider = _over_mean(exact, np.where(repeats, 0, counted), 2 * window)
+    repeated = _around(repeats.astype(np.float64), 2 * window) >= window
+    repeated &= _around(np.where(repeats, 0, counted), 2 * window) > window
+    return np.where(repeated, np.minimum(plain, wider), plain)
+
+
+def _over_mean(values: np.ndarray, weights: np.ndarray, window: int) -> np.ndarray:
+    """Each value over the weighted mean of its neighbours, 1e-4 at least."""
+    mean = np.maximum(_around(weights * values, window), 0) / np.maximum(_around(weights, window), 1)
+    return np.asarray(values / np.maximum(mean, 1e-4))
+
+
+def _around(values: np.ndarray, window: int) -> np.ndarray:
+    """Sum over the neighbours on both sides of each frame, without itself."""
+    index = np.arange(len(values))
+    low, high = np.maximum(0, index - window), np.minimum(len(values), index + window + 1)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    return np.asarray(total[high] - total[low] - values)

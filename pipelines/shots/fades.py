@@ -14,6 +14,8 @@ import numpy as np
 from schemas.shots import Boundary
 
 _DARK, _BRIGHT = 0.12, 0.88
+_BLACK, _WHITE = 0.02, 0.98
+_JUMP = 0.75
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,8 @@ class FadeConfig:
     """Contrast under which a dark or bright frame counts as blank, [0, 1]."""
     dip_luma: float = 12 / 255
     """Mean luma under which a short dip counts as black, [0, 1]; PySceneDetect's threshold."""
+    dip_contrast: float = 0.06
+    """Largest contrast of such a dip, [0, 1]; drawings and faces on black have more."""
     max_gap_s: float = 1.0
     """A blank run up to this length belongs to its fade; a longer one is a shot of its own, s."""
     max_ramp_s: float = 2.0
@@ -49,15 +53,19 @@ def find_fades(luma: np.ndarray, contrast: np.ndarray, fps: float, config: FadeC
     Args:
         luma, contrast: (frame,) in [0, 1].
     """
-    blank = (contrast < config.blank_contrast) & ((luma < _DARK) | (luma > _BRIGHT))
-    if not len(blank) or blank.all():
+    even = contrast < config.blank_contrast
+    blank = even & ((luma < _DARK) | (luma > _BRIGHT))
+    empty = even & ((luma < _BLACK) | (luma > _WHITE))
+    if not len(blank) or empty.all():
         return []
     reach, gap = max(1, round(config.max_ramp_s * fps)), config.max_gap_s * fps
     for start, end in runs(luma < config.dip_luma):
-        if end - start <= gap:
-            blank[start + int(np.argmin(luma[start:end]))] = True
+        darkest = start + int(np.argmin(luma[start:end]))
+        if end - start <= gap and contrast[darkest] < config.dip_contrast:
+            blank[darkest] = True
     found = []
-    for start, end in runs(blank):
+    short = [(start, end) for start, end in runs(blank) if end - start <= gap]
+    for start, end in sorted({*short, *runs(empty)}):  # a long run that is not empty is a very dark picture, a shot
         low, high = _ramp(contrast, start, -1, reach), _ramp(contrast, end - 1, 1, reach)
         out_frames, in_frames = start - low, high - (end - 1)
         if end - start <= gap:
@@ -80,9 +88,10 @@ def runs(mask: np.ndarray) -> list[tuple[int, int]]:
 def _ramp(contrast: np.ndarray, origin: int, step: int, reach: int) -> int:
     """Walk from a blank frame while contrast climbs; returns the last frame of the climb, exclusive upwards.
 
-    The climb ends where a step is under a quarter of the mean step so far.
+    The climb ends where a step is under a quarter of the mean step so far.  If one step makes most of it, it was a
+    jump (into or out of a flash, or a cut), and there is no ramp.
     """
-    position, climbed = origin, 0.0
+    position, climbed, largest = origin, 0.0, 0.0
     while 0 <= position + step < len(contrast) and abs(position - origin) < reach:
         gain = float(contrast[position + step] - contrast[position])
         taken = abs(position - origin)
@@ -90,8 +99,9 @@ def _ramp(contrast: np.ndarray, origin: int, step: int, reach: int) -> int:
         if gain <= 1e-4 or (taken >= 2 and gain < 0.25 * usual) or (taken >= 1 and gain > 6 * max(usual, 0.01)):
             break
         climbed += gain
+        largest = max(largest, gain)
         position += step
-    return position
+    return position if largest <= _JUMP * climbed else origin
 
 
 def _merge(transitions: list[Transition]) -> list[Transition]:

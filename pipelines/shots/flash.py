@@ -1,17 +1,22 @@
 """Flashes: a few odd frames, then the same picture again.  Two jumps, and neither is a cut.
 
 A photographer's flash, lightning or a dropped frame makes the strongest change there is.  Each frame at which
-the picture jumps is asked whether, within `max_s`, a frame comes that looks like the one before the jump; how
-much of the deviation is left then gives the evidence, and the frames between get it.  A flash that dies away
-slowly is found too, since only its end is compared.  Cost: at each jump some differences of 384 bytes.
+the picture jumps out of calm is asked whether, within `max_s`, a frame comes that looks like the one before the
+jump; how much of the deviation is left then gives the evidence, and the frames between get it.  A flash that dies
+away slowly is found too, since only its end is compared; the bottom of a fade and flickering light are none, because
+no calm comes before them.  Cost: at each jump some differences of 384 bytes.
 """
 
 import dataclasses
 
 import numpy as np
 
+from pipelines.shots.gradual import speeds
+
 _FLOOR = 0.25
-"""Boundary evidence from which a frame is asked at all; half the usual bound."""
+"""Evidence that is not worth writing down."""
+_CALM = 3
+"""Frames before a flash that must be calm."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,24 +27,29 @@ class FlashConfig:
     """A deviation that ends within this time in the picture it left is a flash, s."""
     max_left: float = 0.35
     """How much of the flash's own change may remain between the pictures round it, [0, 1]."""
+    min_step: float = 0.03
+    """Smallest mean change of the thumbnail into a flash, [0, 1]."""
+    min_calm: float = 2.5
+    """That change over the largest of the three frames before it."""
 
     def __post_init__(self) -> None:
         if self.max_s <= 0 or not 0 < self.max_left < 1:
             raise ValueError("flashes: max_s must be positive, max_left in (0, 1)")
 
 
-def flash_evidence(curve: np.ndarray, thumbs: np.ndarray, seconds: np.ndarray, config: FlashConfig) -> np.ndarray:
+def flash_evidence(thumbs: np.ndarray, seconds: np.ndarray, config: FlashConfig) -> np.ndarray:
     """Evidence that a frame belongs to a flash, (frame,) float32 in [0, 1], 0.5 at the bound.
 
     Args:
-        curve: Boundary evidence per frame.
         thumbs: (frame, 384) uint8 thumbnails.
         seconds: When each frame is shown.
     """
-    found = np.zeros(len(curve), np.float32)
-    for start in np.flatnonzero(curve >= _FLOOR).tolist():
-        if start == 0:
-            continue
+    steps = speeds(thumbs)
+    padded = np.pad(steps, (_CALM, 0))
+    before = np.max([padded[_CALM - k : _CALM - k + len(steps)] for k in range(1, _CALM + 1)], axis=0)
+    before[:_CALM] = np.inf
+    found = np.zeros(len(steps), np.float32)
+    for start in np.flatnonzero(steps >= np.maximum(config.min_step, config.min_calm * before)).tolist():
         last = int(np.searchsorted(seconds, seconds[start] + config.max_s + 1e-6, side="right"))
         span = thumbs[start - 1 : last].astype(np.int16)
         change = np.abs(span - span[0]).mean(axis=1)

@@ -31,7 +31,7 @@ class GradualConfig:
 
     max_half_s: float = 0.8
     """Longest half of a dissolve that is tried, s."""
-    min_difference: float = 0.05
+    min_difference: float = 0.03
     """Smallest mean difference of the thumbnails at both ends, [0, 1]."""
     max_residual: float = 0.25
     """Largest distance from the line between both ends, relative to their difference."""
@@ -43,8 +43,11 @@ class GradualConfig:
     """How much faster the picture changes inside than on the faster side."""
     min_speed_up_one_side: float = 1.8
     """The same against the slower side."""
-    min_dip: float = 0.2
-    """Smallest loss of variance in the middle against the mean of both ends; 0.5 where nothing is shared."""
+    min_dip: float = 0.22
+    """Smallest loss of variance in the middle against the mean of both ends; 0.5 where nothing is shared.
+
+    The mean of the losses of luma and of its Laplacian: a thing that moves may blur, but keeps its contrast.
+    """
 
     def __post_init__(self) -> None:
         if min(self.max_half_s, self.min_difference, self.max_residual, self.max_bend, self.min_dip) <= 0:
@@ -62,7 +65,7 @@ def dissolve_evidence(curves: SignalCurves, fps: float, config: GradualConfig) -
     for half in _HALVES:
         if half <= max(2, config.max_half_s * fps) and 2 * half + 1 <= len(thumbs):
             candidates += _candidates(thumbs, variances, total, half, config)
-    for _, strength, start, end in sorted(candidates):
+    for _, strength, start, end in sorted(candidates, key=lambda c: (c[1] < 0.5, c)):
         low, high = _extent(thumbs, start, end)
         if not evidence[max(0, low - 1) : high + 1].any():
             evidence[low:high] = strength
@@ -95,7 +98,7 @@ def _candidates(
             inside / np.maximum(np.maximum(before, after), 5e-4) / config.min_speed_up,
             inside / np.maximum(np.minimum(before, after), 5e-4) / config.min_speed_up_one_side,
         )
-        lost = np.max([dips(v, centre, half) for v in variances], axis=0) / config.min_dip
+        lost = np.mean([dips(v, centre, half) for v in variances], axis=0) / config.min_dip
         moved = 2 * half * inside / config.min_difference
         known = 0.5 * np.minimum(np.minimum(faster, lost), moved)
         for i in np.flatnonzero(known >= _FLOOR).tolist():

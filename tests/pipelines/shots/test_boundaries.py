@@ -35,6 +35,21 @@ def test_a_cut_right_before_the_end_is_found(tmp_path: Path, frames: int) -> Non
     assert [s.start_frame for s in shots] == [0, 40]
 
 
+def test_a_cut_with_a_blended_frame_is_one_cut(tmp_path: Path) -> None:
+    first, second = shot(1, 30, step=0), shot(2, 30, step=0)
+    shots, _ = scan_frames(tmp_path / "a.mp4", [*first, mix(first[-1], second[0], 0.5), *second])
+    assert len(shots) == 2
+    assert shots[1].start_frame in (30, 31)
+
+
+def test_a_fast_pan_in_repeated_frames_is_one_shot(tmp_path: Path) -> None:
+    """30 frames a second in a file of 60, the camera now fast and now slow."""
+    steps = np.cumsum([9 if i // 5 % 2 else 1 for i in range(40)])
+    frames = [textured(4, shift=int(s)) for s in steps for _ in range(2)]
+    shots, _ = scan_frames(tmp_path / "a.mp4", frames, 60)
+    assert len(shots) == 1
+
+
 def test_a_fast_pan_is_one_shot(tmp_path: Path) -> None:
     shots, _ = scan_frames(tmp_path / "a.mp4", shot(4, 60, step=9))
     assert len(shots) == 1
@@ -100,7 +115,7 @@ def test_every_frame_is_in_a_clip_or_in_a_boundary_that_says_why_not(tmp_path: P
     clips = [(c["start_frame"], c["end_frame"]) for c in tables["clips"].to_pylist()]
     rows = tables["boundaries"].to_pylist()
     dropped = [(b["start_frame"], b["end_frame"]) for b in rows if b["kind"] in ("fade", "dissolve", "damage")]
-    assert sorted(b["kind"] for b in rows) == ["dissolve", "fade", "flash"]
+    assert sorted(b["kind"] for b in rows) == ["dissolve", "fade", "flash", "hard"]  # the fade ends in a cut
     assert sorted(i for a, b in clips + dropped for i in range(a, b)) == list(range(len(frames)))
     assert all(c["max_inner_boundary"] < 0.5 for c in tables["clips"].to_pylist())
 
