@@ -1,6 +1,7 @@
 """Hard cuts on real footage: ours beside each single PySceneDetect detector at its defaults, on the same files.
 
     python -m benchmarks.cuts ../shared/footage --out benchmarks/results/cuts.json
+    python -m benchmarks.cuts ../shared/footage --transnet transnetv2-pytorch-weights.pth
 
 `CUTS.csv` in the folder says where the eye saw cuts (file, type, frame_index, transition_start_s, transition_end_s,
 confidence); `INDEX.csv`, if it is there, which further files are one shot, so that any cut in them is false.  A cut
@@ -103,6 +104,16 @@ def theirs(video: Video) -> dict[str, list[int]]:
     return {name: sorted(set(found)) for name, found in cuts.items()}
 
 
+def transnet_cuts(video: Video, model: Any, bound: float = 0.5) -> list[int]:
+    """First frames of new shots where TransNetV2 (`pipelines/shots/transnet.py`) sees a boundary."""
+    from pipelines.shots import transnet
+
+    decoded = decode_frames(video.folder, video.path, ProbeConfig(), 600.0, Pass())
+    size = {"width": transnet.WIDTH, "height": transnet.HEIGHT, "format": "rgb24"}
+    curve = transnet.boundary_curve(model, (f.picture.reformat(**size).to_ndarray() for f in decoded))
+    return (np.flatnonzero(np.diff((curve > bound).astype(int)) < 0) + 1).tolist()
+
+
 def judge_cuts(found: Iterable[int], seen: Seen, seconds: np.ndarray) -> tuple[Tally, list[int], list[int]]:
     """Tally of hard cuts; those that are false; those that were missed.
 
@@ -137,8 +148,10 @@ def judge_gradual(
     return Tally(len(spans) - len(false), len(spans), caught, len(seen.gradual)), false, missed
 
 
-def compare(folder: Path, names: Iterable[str], say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """Tallies of ours and of each detector over files, with every mistake of ours."""
+def compare(
+    folder: Path, names: Iterable[str], say: Callable[[str], None] = lambda text: None, model: Any = None
+) -> dict[str, Any]:
+    """Tallies of ours and of each detector over files, with every mistake of ours; of TransNetV2 if it is given."""
     truth = read_truth(folder)
     hard = {name: Tally() for name in ("ours", *DETECTORS)}
     gradual, mistakes, read = Tally(), {}, 0
@@ -156,8 +169,9 @@ def compare(folder: Path, names: Iterable[str], say: Callable[[str], None] = lam
                 "false_cuts": false, "missed_cuts": missed, "false_gradual": false_gradual,
                 "missed_gradual_s": missed_gradual,
             }  # fmt: skip
-        for detector, found in theirs(video).items():
-            hard[detector] += judge_cuts(found, seen, seconds)[0]
+        others = theirs(video) | ({"TransNetV2": transnet_cuts(video, model)} if model is not None else {})
+        for detector, found in others.items():
+            hard[detector] = hard.get(detector, Tally()) + judge_cuts(found, seen, seconds)[0]
         say(f"{name}: {len(seconds)} frames, cuts {hard['ours'].caught} of {hard['ours'].wanted} so far")
     return {
         "files": read,
@@ -194,9 +208,15 @@ def main() -> int:
     ask.add_argument("folder", type=Path, help="footage with CUTS.csv and INDEX.csv")
     ask.add_argument("--files", nargs="*", help="only these files")
     ask.add_argument("--out", type=Path, help="also write the result here, as JSON")
+    ask.add_argument("--transnet", help="weights of TransNetV2, to be compared too")
     words = ask.parse_args()
+    model = None
+    if words.transnet:
+        from pipelines.shots import transnet
+
+        model = transnet.load(words.transnet)
     names = words.files or sorted(read_truth(words.folder))
-    found = compare(words.folder, names, lambda text: print(text, file=sys.stderr, flush=True))
+    found = compare(words.folder, names, lambda text: print(text, file=sys.stderr, flush=True), model)
     print(as_text(found))
     if words.out:
         words.out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import cuts
 from pipelines.scan import ScanConfig, scan
 from pipelines.video.probe import ProbeConfig, probe
 from pipelines.video.source import list_files, videos_and_sidecars
@@ -52,6 +53,22 @@ def test_hard_cuts_are_where_the_eye_saw_them(path: str) -> None:
         seen = {int(r["frame_index"]) for r in csv.DictReader(f) if r["file"] == path and r["type"] == "hard"}
     out = scan_and_cut(FOLDER / path)
     assert {s.start_frame for s in to_rows(out["shots"], Shot) if s.cut_in == "hard"} == seen
+
+
+def test_no_single_detector_finds_hard_cuts_better() -> None:
+    """On a few small files; `python -m benchmarks.cuts` compares on all of them."""
+    files = [
+        "scenecut_test.mp4",
+        "counter.mp4",
+        "roadtrip_vp9_10bit.webm",
+        "bbb_letterbox_240p.mp4",
+        "start_at_10s.mp4",
+    ]
+    found = cuts.compare(FOLDER, files)
+    assert found["files"] == len(files)
+    assert found["hard"]["ours"]["n"] == 14
+    best = max(found["hard"][name]["f1"] or 0.0 for name in cuts.DETECTORS)
+    assert 0 < best <= found["hard"]["ours"]["f1"]
 
 
 def test_bars_of_a_real_letterbox_are_cropped() -> None:
