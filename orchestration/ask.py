@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestration import ray_jobs, recipes, rooms
 from orchestration.rooms import Placed
-from pipelines.execute import Result, executor, run_stage
+from pipelines.execute import Executor, Result, executor, run_stage
 from schemas import batches
 from schemas.errors import UsageError
 from schemas.store import Store
@@ -35,6 +35,7 @@ class Ask:
     recipe: str
     settings: tuple[str, ...]
     executor: str = "local"
+    workers: int | None = None
     batch: str | None = None
     json: bool = False
     named_recipe: bool = False
@@ -85,11 +86,12 @@ def from_arguments(args: argparse.Namespace) -> Ask:
         recipe=args.recipe or known or "demo",
         settings=settings,
         executor=args.executor or getattr(args, "usual_executor", "local"),
+        workers=args.workers,
         batch=args.batch,
         json=args.json,
         named_recipe=bool(args.recipe or args.set),
     )
-    executor(ask.executor)
+    executor(ask.executor, ask.workers)
     ask.config()
     return ask
 
@@ -106,16 +108,20 @@ def line(result: Result) -> str:
 
 def run(ask: Ask, placed: Iterable[Placed], *, force: bool = False) -> list[Result]:
     """Bring stages up to date, each for the asked batch or for all, in order."""
-    store, config = ask.writable(), ask.config()
-    if ask.executor == "ray" and "RAY_ADDRESS" not in os.environ:
-        os.environ.update(ray_jobs.jobs_environment(ask.root))
-    workers = executor(ask.executor)
+    store, config, workers = ask.writable(), ask.config(), workers_of(ask)
     results = []
     for p, batch in rooms.units(placed, store, ask.batch):
         result = run_stage(p.stage, store, p.config(config), batch=batch, executor=workers, force=force)
         say(line(result))
         results.append(result)
     return results
+
+
+def workers_of(ask: Ask) -> Executor:
+    """The executor that was asked for, on this root's Ray if there is one."""
+    if ask.executor == "ray" and "RAY_ADDRESS" not in os.environ:
+        os.environ.update(ray_jobs.jobs_environment(ask.root))
+    return executor(ask.executor, ask.workers)
 
 
 def in_every_batch(ask: Ask, table: Any) -> list[str]:

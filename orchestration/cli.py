@@ -51,7 +51,12 @@ def _options(settings: str = "set", change: str = "change a setting; repeatable"
     group.add_argument("--root", help="where all tables live: a folder or URL (default: $DAILIES_ROOT or runs/demo)")
     group.add_argument("--recipe", help="demo or footage (default: the one the root was made with)")
     group.add_argument("--set", dest=settings, action="append", metavar="KEY=VALUE", help=change)
-    group.add_argument("--executor", choices=("local", "ray"), help="who maps over items (default: local; demo: ray)")
+    group.add_argument(
+        "--executor",
+        choices=("inline", "local", "ray"),
+        help="who maps over items: this process (for a debugger), its children, or Ray (default: local; demo: ray)",
+    )
+    group.add_argument("--workers", type=int, help="how many items at once (default: 1 with local, all CPUs with ray)")
     group.add_argument("--batch", help="one batch of footage (default: all)")
     group.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return common
@@ -94,7 +99,10 @@ def parser() -> argparse.ArgumentParser:
     stage = add("stage", "bring one stage's tables up to date", _lazily("run_commands", "stage"))
     stage.add_argument("name", nargs="?", help="the stage")
     stage.add_argument("--list", action="store_true", help="all stages, with what they write")
-    stage.add_argument("--force", action="store_true", help="compute even if nothing changed")
+    stage.add_argument("--force", action="store_true", help="compute even if nothing changed, quarantined items too")
+    stage.add_argument(
+        "--only", metavar="ITEM", help="run one item (a file, a clip id) and commit nothing: what became of it?"
+    )
     curate = add("curate", "a folder of footage to verdicts and clip files", _lazily("run_commands", "curate"))
     curate.add_argument("folder", help="folder or URL with videos, searched recursively")
     bounds = _options("bounds", "move a bound: rule.min=0.3, rule.max=none, rule=off, table.column.min=1; repeatable")

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import posixpath
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from orchestration import ask, rooms
 from orchestration.ask import Answer, Ask
 from orchestration.rooms import Placed, with_ancestors
 from pipelines import floor
-from pipelines.execute import Result
+from pipelines.execute import Result, run_only
 from schemas import batches
 from schemas.clips import CLIPS
 from schemas.errors import FootageError, UsageError
@@ -28,11 +29,29 @@ def stage(question: Ask, args: argparse.Namespace) -> Answer:
     if args.list or not args.name:
         return _list()
     placed = rooms.named(args.name)
+    if args.only is not None:
+        return _only(question, placed, args.only)
     results = ask.run(question, [placed], force=args.force)
     found = [_as_json(r) for r in results]
     after = [p.name for p in rooms.all_stages() if placed.name in p.after]
     hint = question.command(f"stage {after[0]}") if after else question.command("report")
     return Answer(found[0] if len(found) == 1 else {"stages": found}, "\n".join(ask.line(r) for r in results), hint)
+
+
+def _only(question: Ask, placed: Placed, item: str) -> Answer:
+    """One item of a stage, on its own: what it gives, or how it fails (exit code 1)."""
+    store, config = question.readable(), question.config()
+    ((_, batch), *others) = rooms.units([placed], store, question.batch)
+    if others:
+        raise UsageError(f"several batches have stage `{placed.name}`: name one with --batch")
+    workers = ask.workers_of(question)
+    rows, failure, seconds = run_only(placed.stage, store, placed.config(config), item, batch=batch, executor=workers)
+    found = {"stage": placed.name, "batch": batch, "item": item, "rows": rows, "failure": failure, "seconds": seconds}
+    made = ", ".join(f"{name} {count}" for name, count in rows.items())
+    text = f"{placed.name} {item}: {failure or 'ok'} ({seconds:.1f} s; rows: {made}; nothing was committed)"
+    inline = question.command(f"stage {placed.name} --executor inline --only={shlex.quote(item)}")
+    hint = f"{inline} --batch {batch}" if batch else inline
+    return Answer(found, text, hint if failure else "", exit_code=1 if failure else 0)
 
 
 def _list() -> Answer:

@@ -15,7 +15,8 @@ from pipelines.contact_sheet import contact_sheet
 from pipelines.dedup import jpegs_by_clip
 from pipelines.execute import Context, Failure, Output, Stage, Tables
 from pipelines.video.cut import CutConfig, CutFailed, count_frames, cut
-from pipelines.video.probe import ProbeConfig
+from pipelines.video.probe import GRACE_S, ProbeConfig, check_same
+from pipelines.video.source import state
 from schemas.clips import CLIP_FILES, CLIPS, Clip, ClipFile
 from schemas.ids import digest
 from schemas.store import Store
@@ -45,7 +46,9 @@ def _cut_item(item: _Item, root: str, config: CutConfig, limits: ProbeConfig, ma
     folder = store.scratch()
     try:
         local = os.path.join(folder, "clip.mp4")
+        before = state(video.folder, video.path)
         cut(video, clip, local, config, limits)
+        check_same(video, before, limits)
         store.publish(local, *parts)
         return {CLIP_FILES.name: CLIP_FILES.from_rows([_row(store, clip, parts, made_by)])}
     except CutFailed as e:
@@ -106,6 +109,8 @@ def _clip_files(context: Context) -> Output:
         outputs=(CLIP_FILES,),
         on_error=lambda item, failure: _failed(item, failure, context.made_by),
         unit="clip",
+        label=lambda item: item[0].clip_id,
+        deadline=lambda item: 3 * config.deadline_s + GRACE_S,
     )
     rows = tables[CLIP_FILES.name].to_pylist()
     jpegs = jpegs_by_clip(context.read(FRAMES, ["video_id", "frame_index", "jpeg"]), clips, 1)

@@ -3,8 +3,9 @@
 A *stage* is a function from tables to new tables.  `run_stage` asks whether its outputs were made from
 the same inputs, config and code already (then nothing runs), runs it otherwise, and commits each output
 whole.  Inside a stage, `Context.each` maps a function over items: every finished item is a Parquet part
-named by content and config, so that a killed stage resumes where it was; an item that raises or kills its
-worker goes to `on_error` and becomes a row.  With `loaded`, a model is loaded once per worker.
+named by content and config, so that a killed stage resumes where it was; an item that raises, hangs or kills its
+worker goes to `on_error` and becomes a row, and those that hang or kill are not tried again until they or the
+code change (`pipelines.quarantine`).  With `loaded`, a model is loaded once per worker.
 
 Both executors (`pipelines/executors.py`) give equal tables: items are pure, results come back in the items'
 order, and batches are made by the caller.  Cost: one footer read per input to know that there is nothing to do.
@@ -14,21 +15,24 @@ import dataclasses
 import json
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from pipelines import lock
+from pipelines.each import ItemsMap, OnlyDone, Work
 from pipelines.executors import Executor, Failure, Local, Progress, Ray, executor
+from pipelines.items import Deadline
 from schemas import batches
-from schemas.errors import ConfigError, DamagedTable, MissingTable
+from schemas.errors import ConfigError, DamagedTable, MissingTable, UsageError
 from schemas.ids import digest
 from schemas.store import Commit, Store
 from schemas.table import Table
 
 __all__ = [
     "Context", "Executor", "Failure", "Local", "Output", "Progress", "Ray", "Result", "Stage", "Tables", "as_json",
-    "executor", "reusable", "run_stage",
+    "executor", "reusable", "run_only", "run_stage",
 ]  # fmt: skip
 
 Tables = Mapping[str, pa.Table]
@@ -45,6 +49,10 @@ class Context:
     executor: Executor
     made_by: str
     cpu_s: float = 0.0
+    force: bool = False
+    """Quarantined items are tried again."""
+    only: str | None = None
+    """Run this item alone and commit nothing."""
 
     def read(self, table: Table, columns: list[str] | None = None) -> pa.Table:
         """An input: of this batch in a stage run per batch, of all batches otherwise."""
@@ -70,6 +78,9 @@ class Context:
         on_error: Callable[[Any, Failure], Tables],
         unit: str = "item",
         loaded: bool = False,
+        label: Callable[[Any], str] | None = None,
+        deadline: Deadline | None = None,
+        split: Callable[[Any], Sequence[Any]] | None = None,
     ) -> dict[str, pa.Table]:
         """Map `fn` over items, keep each finished item as parts, and return all rows by table.
 
@@ -80,43 +91,18 @@ class Context:
             outputs: The tables that `fn` gives rows of, each conforming to its schema.
             on_error: Rows for an item that raised or killed its worker; they are not kept as parts,
                 so that the next run tries the item again.
+            label: The item's name for people and for `--only`; by default its key.
+            deadline: The most seconds that an item may take; a worker that needs longer is killed.
+            split: Halves of an item that is a group, or nothing if it is a single one: a group that fails is
+                halved until the poisonous one is alone and the others are done.
         """
-        paths = [self._part_paths(key(item), outputs) for item in items]
-        done = {i: rows for i, p in enumerate(paths) if (rows := self._finished(p)) is not None}
-        todo = [i for i in range(len(items)) if i not in done]
-        progress = Progress(self.stage.name, len(items), unit)
-        if done:
-            progress.advance(len(done), f"{len(done)} finished earlier")
-        run: Callable[..., Iterator[tuple[int, Any, float]]]
-        run = self.executor.map_loaded if loaded else self.executor.map
-        for position, result, cpu_s in run(fn, [items[i] for i in todo]):
-            index = todo[position]
-            self.cpu_s += cpu_s
-            if isinstance(result, Failure):
-                done[index] = {t.name: t.conform(on_error(items[index], result)[t.name]) for t in outputs}
-            else:
-                done[index] = {t.name: t.conform(result[t.name]) for t in outputs}
-                for name, path in paths[index].items():
-                    self.store.write_part(path, done[index][name])
-            progress.advance()
-        progress.close()
-        return {
-            t.name: pa.concat_tables([done[i][t.name] for i in range(len(items))]) if items else t.empty()
-            for t in outputs
-        }
-
-    def _part_paths(self, key: str, outputs: Sequence[Table]) -> dict[str, str]:
-        name = digest(key, self.made_by)
-        return {t.name: self.store.part(self.stage.name, f"{name}.{t.name}") for t in outputs}
-
-    def _finished(self, paths: Mapping[str, str]) -> dict[str, pa.Table] | None:
-        rows: dict[str, pa.Table] = {}
-        for name, path in paths.items():
-            part = self.store.read_part(path)
-            if part is None:
-                return None
-            rows[name] = part
-        return rows
+        work = Work(fn, key, tuple(outputs), on_error, loaded, label or key, deadline, split)
+        batch = self.batch.name if self.batch else None
+        items_map = ItemsMap(self.store, self.stage.name, batch, self.executor, self.made_by, self.force, self.only)
+        try:
+            return items_map.run(work, items, unit)
+        finally:
+            self.cpu_s += items_map.cpu_s
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,13 +165,47 @@ def run_stage(
     Raises:
         MissingTable: If an input was never made.
         ConfigError: If a batch is named for a stage that has none, or is missing.
+        RootBusy: If another process is running this stage for this batch.
     """
     start = time.monotonic()
     standing = _standing(stage, store, config, batch)
     if standing.commits is not None and not force:
         return _result(stage, batch, False, standing.commits, start)
+    with lock.alone(store, stage.name, batch):
+        return _compute(stage, store, config, batch, executor or Local(), force, start)
+
+
+def run_only(
+    stage: Stage, store: Store, config: Any, only: str, *, batch: str | None = None, executor: Executor | None = None
+) -> tuple[dict[str, int], str, float]:
+    """Run one item of a stage, whatever was finished or quarantined before, and commit nothing.
+
+    Returns:
+        Rows by table, why it failed (empty if it did not), and its seconds.
+
+    Raises:
+        UsageError: If no item has that label, or the stage does not work item by item.
+    """
+    start = time.monotonic()
+    standing = _standing(stage, store, config, batch)
+    context = Context(stage, store, stage.settings(config), standing.batch, executor or Local(), standing.made_by)
+    context.only = only
+    try:
+        stage.run(context)
+    except OnlyDone as done:
+        rows = {name: sum(r[name].num_rows for r in done.rows) for name in done.rows[0]}
+        return rows, "; ".join(str(f) for f in done.failures), round(time.monotonic() - start, 2)
+    raise UsageError(f"stage `{stage.name}` does not work item by item")
+
+
+def _compute(
+    stage: Stage, store: Store, config: Any, batch: str | None, executor: Executor, force: bool, start: float
+) -> Result:
+    standing = _standing(stage, store, config, batch)  # another run may have ended while we waited for the lock
+    if standing.commits is not None and not force:
+        return _result(stage, batch, False, standing.commits, start)
     wanted, made_by = standing.wanted, standing.made_by
-    context = Context(stage, store, stage.settings(config), standing.batch, executor or Local(), made_by)
+    context = Context(stage, store, stage.settings(config), standing.batch, executor, made_by, force=force)
     usage = _cpu_s()
     output = stage.run(context)
     cost = {

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from pipelines.execute import Context, Failure, Output, Stage, Tables
-from pipelines.video.probe import ProbeConfig, probe
-from pipelines.video.source import Listed, list_files, open_bytes, videos_and_sidecars
+from pipelines.video.probe import GRACE_S, ProbeConfig, SourceChanged, probe, reading_s
+from pipelines.video.source import Listed, is_url, list_files, open_bytes, state, videos_and_sidecars
 from schemas.batches import Batch
 from schemas.errors import FootageError
 from schemas.ids import digest
@@ -37,7 +37,10 @@ def listing(store: Store, batch: Batch | None) -> list[tuple[str, int, str]]:
 
 
 def _probe_item(item: Listed, folder: str, config: ProbeConfig) -> Tables:
-    return {VIDEOS.name: VIDEOS.from_rows([probe(folder, item.path, item.size_bytes, config)])}
+    row = probe(folder, item.path, item.size_bytes, config)
+    if not is_url(folder) and state(folder, item.path) != (item.size_bytes, item.changed):
+        raise SourceChanged("the file changed while it was read")
+    return {VIDEOS.name: VIDEOS.from_rows([row])}
 
 
 def _failed(item: Listed, failure: Failure, folder: str) -> Tables:
@@ -65,6 +68,8 @@ def _videos(context: Context) -> Output:
         outputs=(VIDEOS,),
         on_error=lambda item, failure: _failed(item, failure, folder),
         unit="file",
+        label=lambda f: f.path,
+        deadline=lambda f: 2 * reading_s(config, f.size_bytes) + GRACE_S,
     )
     rows = sorted(to_rows(tables[VIDEOS.name], Video), key=lambda v: v.path)
     rows = [_with_sidecar(row, sidecars) for row in mark_duplicates(rows)]

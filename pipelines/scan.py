@@ -61,6 +61,11 @@ class ScanConfig:
             raise ValueError("deadline_s and part_s must be positive, proxy_fps in 0.01-1000, proxy_quality in 1-95")
 
 
+def scanning_s(video: Video, config: ScanConfig) -> float:
+    """The most time that scanning a source in one go may take; absurd lengths count a second a packet."""
+    return config.deadline_s * max(1.0, min(video.duration_s, float(video.num_packets)) / config.part_s)
+
+
 def scan(video: Video, config: ScanConfig) -> dict[str, pa.Table]:
     """All rows of one video; never raises for what the file holds."""
     if video.status in (VideoStatus.UNREADABLE, VideoStatus.NO_VIDEO) or video.is_image:
@@ -100,8 +105,7 @@ def scan_row(video: Video, status: str, reason: str, frames: int, passes: int, d
 def _decode(video: Video, config: ScanConfig, outcome: Pass) -> Gatherer | None:
     """Run the pass; None if no frame came."""
     gatherer: Gatherer | None = None
-    deadline_s = config.deadline_s * max(1.0, video.duration_s / config.part_s)
-    for frame in decode_frames(video.folder, video.path, config.limits, deadline_s, outcome):
+    for frame in decode_frames(video.folder, video.path, config.limits, scanning_s(video, config), outcome):
         if gatherer is None:
             gatherer = Gatherer(video, config, outcome.time_base, frame.picture)
         gatherer.add(frame)

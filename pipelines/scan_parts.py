@@ -60,6 +60,7 @@ SCAN_PARTS = Table("scan_parts", ScanPart, ("video_id", "part"), doc="Parts of l
 def plan(video: Video, config: ScanConfig) -> list[Part | None]:
     """The parts of a video; None stands for all of it in one go."""
     short = video.is_image or video.duration_s <= 1.5 * config.part_s
+    short = short or video.num_packets < video.duration_s  # damaged times: a span of years is not worth a million parts
     whole = short or video.status != VideoStatus.OK or video.container in NO_PRESENTATION_TIMES
     count = 1 if whole else max(2, round(video.duration_s / config.part_s))
     overlap = config.cuts.window_frames + 2

@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.execute import Context, Failure, Output, Stage, Tables
-from pipelines.scan import OUTPUTS, ScanConfig, failed_scan, scan
+from pipelines.scan import OUTPUTS, ScanConfig, failed_scan, scan, scanning_s
 from pipelines.scan_parts import SCAN_PARTS, CannotJoin, join, plan, scan_part, unfit_part
 from pipelines.video.decode_part import Part
+from pipelines.video.probe import GRACE_S, check_same
+from pipelines.video.source import state
 from schemas.ids import digest
 from schemas.table import to_rows
 from schemas.videos import FRAMES, SCANS, SIGNALS, VIDEOS, Video, VideoStatus
@@ -32,9 +34,22 @@ class Work:
 
 
 def _scan_item(work: Work, config: ScanConfig) -> Tables:
+    before = state(work.video.folder, work.video.path)
     if work.part is not None:
-        return scan_part(work.video, work.part, config)
-    return {**scan(work.video, config), SCAN_PARTS.name: SCAN_PARTS.empty()}
+        tables = scan_part(work.video, work.part, config)
+    else:
+        tables = {**scan(work.video, config), SCAN_PARTS.name: SCAN_PARTS.empty()}
+    check_same(work.video, before, config.limits)
+    return tables
+
+
+def _label(work: Work) -> str:
+    """The file's name, and which part of it."""
+    return work.video.path if work.part is None else f"{work.video.path}#{work.part.index}"
+
+
+def _limit_s(work: Work, config: ScanConfig) -> float:
+    return scanning_s(work.video, config) if work.part is None else config.deadline_s
 
 
 def _failed(work: Work, failure: Failure) -> Tables:
@@ -75,6 +90,8 @@ def _each(context: Context, work: list[Work]) -> dict[str, pa.Table]:
         outputs=(*OUTPUTS, SCAN_PARTS),
         on_error=_failed,
         unit="part" if any(w.part for w in work) else "video",
+        label=_label,
+        deadline=lambda w: 1.5 * _limit_s(w, context.settings) + GRACE_S,
     )
 
 

@@ -9,6 +9,7 @@
         +-- MissingTable      a stage's input was never made; names the command that makes it
         +-- DamagedTable      a table file does not read, or not with its schema
         +-- ModelError        a checkpoint is missing, truncated or of another kind
+        +-- RootBusy          another process runs the same stage for the same batch
         +-- TooManyFailures   more items failed than the limit allows
 
 A bad *item* (a broken video, a caption that loops) is never an exception out of a stage: it is a row
@@ -54,6 +55,10 @@ class DamagedTable(WorldError):
 
 class ModelError(WorldError):
     """A checkpoint is missing, cut short, or of another kind than asked for."""
+
+
+class RootBusy(WorldError):
+    """Another process is running the same stage for the same batch under this root."""
 
 
 class TooManyFailures(WorldError):

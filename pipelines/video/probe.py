@@ -28,6 +28,7 @@ from pipelines.video.source import (
     open_bytes,
     open_container,
     prepare,
+    state,
 )
 from schemas.ids import ID_DIGITS
 from schemas.videos import Video, VideoStatus
@@ -35,6 +36,8 @@ from schemas.videos import Video, VideoStatus
 _SQUARE_WITHIN = Fraction(1, 100)
 _MAX_SAR = 8
 _MAX_DEMUX_ERRORS = 20
+GRACE_S = 30.0
+"""What a worker gets beyond the deadlines that its item keeps itself, before it is killed, s."""
 _TOP_FIRST, _BOTTOM_FIRST = (2, 5), (3, 4)  # libav's AVFieldOrder, by the field that is shown first
 _ANIMATIONS = ("gif", "apng")
 
@@ -44,15 +47,26 @@ class ProbeConfig:
     """Limits of reading a file's container."""
 
     deadline_s: float = 60.0
-    """Time for one file, s; a file that takes longer is unreadable."""
+    """Time for one file, s, beside the time that its size needs; a file that takes longer is unreadable."""
+    read_bytes_per_s: float = 20e6
+    """Slowest storage that is waited for, byte/s."""
     max_side: int = 8192
     """Largest width or height, pixel."""
     max_pixels: int = 40_000_000
     """Largest picture, pixel; one frame in RGB is three times that in bytes."""
 
     def __post_init__(self) -> None:
-        if min(self.deadline_s, self.max_side, self.max_pixels) <= 0:
-            raise ValueError("deadline_s, max_side and max_pixels must be positive")
+        if min(self.deadline_s, self.read_bytes_per_s, self.max_side, self.max_pixels) <= 0:
+            raise ValueError("deadline_s, read_bytes_per_s, max_side and max_pixels must be positive")
+
+
+def reading_s(config: ProbeConfig, size_bytes: int) -> float:
+    """Time for reading a file of that size once."""
+    return config.deadline_s + size_bytes / config.read_bytes_per_s
+
+
+class SourceChanged(Exception):
+    """The file is not the one that was listed or probed."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -95,7 +109,8 @@ def probe(folder: str, path: str, size_bytes: int, config: ProbeConfig) -> Video
 
 
 def _probe(base: Video, config: ProbeConfig, log: list[Any]) -> Video:
-    deadline = time.monotonic() + config.deadline_s
+    limit_s = reading_s(config, base.size_bytes)
+    deadline = time.monotonic() + limit_s
     with open_container(base.folder, base.path, config.deadline_s) as container:
         image = is_image(container)
         base = dataclasses.replace(
@@ -112,6 +127,21 @@ def _probe(base: Video, config: ProbeConfig, log: list[Any]) -> Video:
             return _bad(base, VideoStatus.UNREADABLE, reason)
         packets = _read_packets(container, stream, config, deadline)
         return _describe(base, stream, packets, config, log)
+
+
+def check_same(video: Video, before: tuple[int, str], config: ProbeConfig) -> None:
+    """After reading a source: it is still what was probed.
+
+    Args:
+        before: The file's `state` before it was read.
+
+    Raises:
+        SourceChanged: If its size or time changed and so did its packets.
+    """
+    if is_url(video.folder) or (before[0] == video.size_bytes and before == state(video.folder, video.path)):
+        return
+    if probe(video.folder, video.path, video.size_bytes, config).video_id != video.video_id:
+        raise SourceChanged("the file is not what was probed; run stage `videos` again")
 
 
 def too_large(width: int, height: int, config: ProbeConfig) -> str:
@@ -181,7 +211,9 @@ def _describe(base: Video, stream: Any, packets: _Packets, config: ProbeConfig, 
         num_packets=packets.count,
     )
     if packets.late:
-        return _bad(row, VideoStatus.UNREADABLE, f"reading it took longer than the deadline of {config.deadline_s:g} s")
+        return _bad(
+            row, VideoStatus.UNREADABLE, f"reading it took longer than {reading_s(config, row.size_bytes):.0f} s"
+        )
     if not packets.count:
         return _bad(row, VideoStatus.UNREADABLE, _last_words(log) or packets.trouble or "it holds no packet")
     is_image = row.is_image or (row.container in _ANIMATIONS and packets.count == 1)

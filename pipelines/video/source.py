@@ -72,15 +72,15 @@ def list_files(folder: str) -> list[Listed]:
                 continue
             full = os.path.join(base, name)
             relative = os.path.relpath(full, folder).replace(os.sep, "/")
-            size, changed = _state(full)
+            size, changed = state(folder, relative)
             found.append(Listed(os.fsencode(relative).decode("utf-8", "backslashreplace"), size, changed))
     return sorted(found)
 
 
-def _state(full: str) -> tuple[int, str]:
-    """Size and modification time; of a dangling link, or of a file that has just gone, 0 and nothing."""
+def state(folder: str, path: str) -> tuple[int, str]:
+    """Size and modification time of a local file; of a dangling link, or of one that has just gone, 0 and nothing."""
     try:
-        stat = os.stat(full)
+        stat = os.stat(join(folder, path))
     except OSError:
         return 0, ""
     return stat.st_size, str(stat.st_mtime_ns)

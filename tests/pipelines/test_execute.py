@@ -103,7 +103,9 @@ def test_a_table_that_was_not_declared_cannot_be_read(tmp_path: Path) -> None:
 def test_an_unknown_executor_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="`slurm`"):
         executor("slurm")
-    assert executor("local") == Local()
+    with pytest.raises(ConfigError, match="--workers"):
+        executor("local", 0)
+    assert (executor("inline"), executor("local"), executor("local", 3)) == (Local(), Local(1), Local(3))
 
 
 _KILLED = """
@@ -163,7 +165,7 @@ def test_an_item_that_kills_its_worker_is_one_row_and_the_others_are_whole(
     store = toys.root(tmp_path)
     run_stage(stage, store, settings, batch="b1", executor=Ray(workers=workers))
     assert [r["status"] for r in rows(store)] == ["ok", "failed", *["ok"] * 6]
-    assert rows(store)[1]["reason"] in ("WorkerCrashedError", "ActorDiedError", "ActorUnavailableError")
+    assert rows(store)[1]["reason"] == "WorkerDied"
 
 
 def _no_weights() -> Any:

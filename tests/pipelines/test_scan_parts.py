@@ -88,10 +88,11 @@ def test_every_frame_is_in_exactly_one_part(folder: Path, shape: str) -> None:
 def test_a_short_video_a_picture_and_a_damaged_file_are_one_item(folder: Path) -> None:
     video = made(folder, "plain")
     assert plan(video, ScanConfig()) == [None]
-    long = dataclasses.replace(video, duration_s=7200.0)
+    long = dataclasses.replace(video, duration_s=7200.0, num_packets=180_000)
     assert len(plan(long, ScanConfig())) == 40
     assert plan(dataclasses.replace(long, status="damaged"), ScanConfig()) == [None]
     assert plan(dataclasses.replace(long, is_image=True), ScanConfig()) == [None]
+    assert plan(dataclasses.replace(long, duration_s=1e9), ScanConfig()) == [None]  # a damaged time stamp
 
 
 def test_other_pictures_at_a_seam_are_noticed(folder: Path) -> None:
