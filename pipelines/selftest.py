@@ -15,11 +15,7 @@ from typing import Any
 from pipelines.config import CurationConfig
 from pipelines.dedup import DUPLICATES_STAGE
 from pipelines.execute import Executor, Result, Stage, run_stage
-from pipelines.fingerprints import FINGERPRINTS_STAGE
-from pipelines.ingest import VIDEOS_STAGE
-from pipelines.scan_stage import SCAN_STAGE
-from pipelines.shots_stage import SHOTS_STAGE
-from pipelines.signal_scores import SIGNAL_SCORES_STAGE
+from pipelines.stages import STAGES
 from pipelines.synthetic import evaluate
 from pipelines.synthetic.edit import FootageConfig
 from pipelines.synthetic.evaluate import KINDS, Tallies, Tally
@@ -39,10 +35,6 @@ MARKS: Mapping[str, float] = {
     "near_duplicates": 0.95,
 }  # fmt: skip
 """Smallest F1 that passes; `defects` holds for each of them."""
-_STAGES: tuple[Stage, ...] = (
-    FOOTAGE, VIDEOS_STAGE, SCAN_STAGE, SHOTS_STAGE, SIGNAL_SCORES_STAGE, FINGERPRINTS_STAGE, DUPLICATES_STAGE,
-    VERDICTS_STAGE,
-)  # fmt: skip
 _NUM_VIDEOS = 120
 _BOUNDARIES = (*KINDS, "gradual", Boundary.FLASH.value)
 
@@ -75,9 +67,20 @@ def run(
     batches.register(store, batches.Batch(name=BATCH, folder=folder, kind=batches.SYNTHETIC))
     synthetic = dataclasses.replace(config.synthetic, footage=footage_config(seed, scale))
     config = dataclasses.replace(config, synthetic=synthetic)
-    for stage in _STAGES:
+    for stage in stages():
         say(run_stage(stage, store, config, batch=BATCH if stage.partitioned else None, executor=executor))
     return count(store, config)
+
+
+def stages() -> list[Stage]:
+    """Rendering, and all that verdicts and near-duplicates must have; what is optional, such as a CLIP, is left out."""
+    maker = {table.name: stage for stage in STAGES for table in stage.writes}
+    wanted, found = [FOOTAGE, VERDICTS_STAGE, DUPLICATES_STAGE], set[str]()
+    while wanted:
+        stage = wanted.pop()
+        found.add(stage.name)
+        wanted += [maker[t.name] for t in stage.reads if maker[t.name].name not in found]
+    return [stage for stage in STAGES if stage.name in found]
 
 
 def count(store: Store, config: CurationConfig) -> Tallies:

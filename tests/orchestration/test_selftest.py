@@ -34,6 +34,14 @@ def test_it_prints_one_object_and_leaves_a_root_that_others_can_read(
     assert again in (0, 1)
 
 
+def test_its_stages_are_those_of_curation_that_need_no_model() -> None:
+    names = [s.name for s in selftest.stages()]
+    assert names.index("footage") < names.index("videos") < names.index("scan") < names.index("shots")
+    assert names.index("shots") < names.index("duplicates") < names.index("verdicts")
+    assert {"signal_scores"} <= set(names)
+    assert not {"clip_model", "embeddings", "pairs", "clip_files", "manifest"} & set(names)
+
+
 def test_a_root_with_other_footage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path).create()
     batches.register(store, batches.Batch(name="mine", folder=str(tmp_path), kind=batches.FOOTAGE))
