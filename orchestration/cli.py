@@ -117,6 +117,13 @@ def parser() -> argparse.ArgumentParser:
     manifest = group("manifest", "freeze and list manifests")
     add("freeze", "an immutable snapshot to train on", _lazily("run_commands", "manifest_freeze"), manifest)
     add("list", "all frozen manifests", _lazily("look_commands", "manifest_list"), manifest)
+    export = add("export", "a manifest in a format that other trainers read", _lazily("export_command", "export"))
+    export.add_argument("format", choices=("webdataset", "videofolder", "opensora"), help="what reads it")
+    export.add_argument("--manifest", metavar="NAME", help="digest, or how it begins (default: the current one)")
+    export.add_argument("--to", required=True, metavar="FOLDER", help="an empty folder, or one that it began earlier")
+    export.add_argument("--text", choices=("dense", "short"), default="dense", help="which caption (default: dense)")
+    export.add_argument("--shard-mb", type=float, default=500.0, help="webdataset: size of a tar (default: 500)")
+    export.add_argument("--copy", action="store_true", help="copy clip files where they could be linked")
     train = add("train", "train the autoencoder, or the DiT on latents; or try the trainer's promises", _train)
     train.add_argument(
         "what", choices=("autoencoder", "dit", "verify"), help="verify: packed loss, permutation, crop, padding, fill"

@@ -66,6 +66,8 @@ def dissolve_evidence(curves: SignalCurves, fps: float, config: GradualConfig) -
         if half <= max(2, config.max_half_s * fps) and 2 * half + 1 <= len(thumbs):
             candidates += _candidates(thumbs, variances, total, half, config)
     for _, strength, start, end in sorted(candidates, key=lambda c: (c[1] < 0.5, c)):
+        if evidence[start : end + 1].all():  # a better one has it
+            continue
         low, high = _extent(thumbs, start, end)
         if not evidence[max(0, low - 1) : high + 1].any():
             evidence[low:high] = strength
@@ -101,7 +103,8 @@ def _candidates(
         lost = np.mean([dips(v, centre, half) for v in variances], axis=0) / config.min_dip
         moved = 2 * half * inside / config.min_difference
         known = 0.5 * np.minimum(np.minimum(faster, lost), moved)
-        for i in np.flatnonzero(known >= _FLOOR).tolist():
+        asked = np.flatnonzero(known >= _FLOOR)
+        for i in asked[_plausible(thumbs, total, centre[asked], half, config)].tolist():
             start, end = int(centre[i]) - half, int(centre[i]) + half
             judged = _judge(thumbs, start, end, config)
             if judged is not None and (strength := min(float(known[i]), judged[0], 1.0)) >= _FLOOR:
@@ -121,6 +124,24 @@ def _mean_speed(total: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.nda
     """Mean change per frame on the way from frame `start` to frame `end`; `total[i]` is the sum before frame i."""
     low, high = np.clip(start + 1, 0, len(total) - 1), np.clip(end + 1, 0, len(total) - 1)
     return np.asarray((total[high] - total[low]) / np.maximum(high - low, 1))
+
+
+def _plausible(
+    thumbs: np.ndarray, total: np.ndarray, centre: np.ndarray, half: int, config: GradualConfig
+) -> np.ndarray:
+    """Which windows `_judge` need look at: those that pass what it asks of their ends, their middle and their jumps.
+
+    All at once, which is ten times cheaper; every bound is a hair wider, so that it changes no answer.
+    """
+    if not len(centre):
+        return np.zeros(0, bool)
+    steps = np.lib.stride_tricks.sliding_window_view(np.diff(total), 2 * half)[centre - half + 1]
+    even = steps.max(axis=1) <= 1.001 * config.max_jump * steps.mean(axis=1)
+    first, middle, last = (thumbs[centre + offset].astype(np.float32) for offset in (-half, 0, half))
+    line = last - first
+    share = ((middle - first) * line).sum(axis=1) / np.maximum((line * line).sum(axis=1), 1e-6)
+    apart = np.abs(line).mean(axis=1) / 255 >= 1.998 * _FLOOR * config.min_difference
+    return np.asarray(even & apart & (np.abs(share - 0.5) <= 0.501 * config.max_bend / _FLOOR))
 
 
 def _judge(thumbs: np.ndarray, start: int, end: int, config: GradualConfig) -> tuple[float, float] | None:

@@ -1,0 +1,267 @@
+"""What curation costs, beside the floor and beside what others do.
+
+    python -m benchmarks.curation scan      scan beside `ffmpeg -f null` on the same files; decode passes per source
+    python -m benchmarks.curation chain     whole curation at 27 % keep beside a decode-per-stage, encode-first chain,
+                                            and beside PySceneDetect's own command with splitting
+    python -m benchmarks.curation memory    peak memory of the scan against the length of a film
+    python -m benchmarks.curation rerun     curation again with nothing changed
+
+CPU seconds are user and system, of this process and its children, imports left out on our side (a command's
+start is in the others').  Runs alternate and the ratio is the median.  Everything decodes with one thread.
+Films are made once in the work folder, out of real footage.  Results go to benchmarks/results/ with --keep.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import chain, footage
+from benchmarks.machine import Stopwatch, cpu_s, decode_once, keep, machine, say, timed
+from schemas.errors import DailiesError
+
+KEEP_SHARE = 0.27
+_CLASSICAL = ("videos", "scan", "shots", "signal_scores", "fingerprints", "duplicates", "verdicts", "clip_files")
+_BEFORE_POLICY = 6
+
+
+def scan_cost(words: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Scan beside plain decoding, on 1080p and on all real files that decode."""
+    from pipelines.scan import ScanConfig, scan
+    from pipelines.video.probe import ProbeConfig, probe
+    from pipelines.video.source import list_files, videos_and_sidecars
+
+    hd = footage.full_hd(words.footage, work, words.seconds)
+    groups = {"full_hd": [hd], "mixed": []}
+    for listed in videos_and_sidecars(list_files(words.footage))[0]:
+        if listed.path not in footage.LEFT_OUT:
+            groups["mixed"].append(Path(words.footage, listed.path))
+    found: dict[str, Any] = {"left_out": footage.LEFT_OUT}
+    warm = probe(str(hd.parent), hd.name, 0, ProbeConfig())
+    for name, paths in groups.items():
+        rows = []
+        for path in paths:
+            video = probe(str(path.parent), path.name, 0, ProbeConfig())
+            if video.is_image or video.status not in ("ok", "damaged"):
+                continue
+            if not rows:
+                scan(dataclasses.replace(warm, path=path.name, folder=str(path.parent)), ScanConfig())
+            pairs, frames, passes = [], 0, 0
+            for _ in range(words.runs):
+                floor = decode_once(str(path))
+                cost, tables = timed(lambda v=video: scan(v, ScanConfig()))  # type: ignore[misc]
+                (row,) = tables["scans"].to_pylist()
+                frames, passes = row["num_frames"], row["decode_passes"]
+                pairs.append((floor, cost))
+            rows.append({"file": path.name, "size": f"{video.coded_width}x{video.coded_height}", "frames": frames,
+                         "decode_passes": passes, "pairs": pairs})  # fmt: skip
+            say(f"{path.name[:40]:40s} {rows[-1]['size']:>10s} ratio {_ratio(pairs):.2f}")
+        found[name] = _summary(rows)
+    return found
+
+
+def _ratio(pairs: Iterable[tuple[float, float]]) -> float:
+    return statistics.median(cost / max(floor, 1e-3) for floor, cost in pairs)
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    runs = list(zip(*(r["pairs"] for r in rows)))
+    whole = [(sum(p[0] for p in run), sum(p[1] for p in run)) for run in runs]
+    classes: dict[str, list[Any]] = {}
+    for row in rows:
+        width, height = map(int, row["size"].split("x"))
+        area = width * height
+        classes.setdefault("1080p and above" if area >= 1.5e6 else "720p" if area >= 8e5 else
+                           "360p to 540p" if area >= 2e5 else "smaller", []).append(row)  # fmt: skip
+    return {
+        "files": len(rows),
+        "frames": sum(r["frames"] for r in rows),
+        "decode_passes_per_source": max(r["decode_passes"] for r in rows),
+        "ffmpeg_cpu_s": [round(w[0], 2) for w in whole],
+        "scan_cpu_s": [round(w[1], 2) for w in whole],
+        "ratio": round(_ratio(whole), 3),
+        "median_ratio_of_files": round(statistics.median(_ratio(r["pairs"]) for r in rows), 3),
+        "ratio_by_size": {
+            name: round(_ratio([(sum(p[0] for p in run), sum(p[1] for p in run))
+                                for run in zip(*(r["pairs"] for r in some))]), 3)
+            for name, some in sorted(classes.items())
+        },
+        "by_file": {r["file"]: round(_ratio(r["pairs"]), 2) for r in rows} if len(rows) < 100 else {},
+    }  # fmt: skip
+
+
+def _stages(store: Any, folder: Path, names: Iterable[str], config: Any) -> dict[str, float]:
+    """Bring stages up to date in this process; CPU seconds of each."""
+    from pipelines.execute import run_stage
+    from pipelines.stages import STAGES
+    from schemas import batches
+
+    batches.register(store, batches.Batch(name="b", folder=str(folder), kind=batches.FOOTAGE))
+    known, spent = {s.name: s for s in STAGES}, {}
+    for name in names:
+        spent[name], result = timed(
+            lambda n=name: run_stage(known[n], store, config, batch="b" if known[n].partitioned else None)
+        )  # type: ignore[misc]
+        spent[name] = round(spent[name], 2)
+        say(f"ours: {name}: {spent[name]:.2f} CPU s, {'computed' if result.computed else 'reused'}")
+    return spent
+
+
+def whole_chain(words: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Whole curation beside the chain and beside PySceneDetect's command."""
+    import cv2
+
+    from pipelines.recipes import footage as recipe
+    from schemas.store import Store
+
+    cv2.setNumThreads(1)
+    folder = footage.for_chain(words.footage, work, words.seconds)
+    paths = sorted(p for p in folder.iterdir() if p.is_file())
+    floor = sum(decode_once(str(p)) for p in paths)
+    with tempfile.TemporaryDirectory(dir=work) as root:
+        store = Store(root).create()
+        head = _stages(store, folder, _CLASSICAL[:_BEFORE_POLICY], recipe())
+        config, kept = _keeping(store, recipe(), KEEP_SHARE)
+        ours = head | _stages(store, folder, _CLASSICAL[_BEFORE_POLICY:], config)
+    ours_s = round(sum(ours.values()), 2)
+    theirs = chain.run(paths, work)
+    theirs_s = round(sum(v for k, v in theirs.items() if k != "clips"), 2)
+    splitting = chain.scenedetect_cli(paths, work)
+    return {
+        "files": [p.name for p in paths],
+        "decode_floor_cpu_s": round(floor, 2),
+        "kept_share_of_seconds": kept,
+        "ours_cpu_s": ours_s,
+        "ours_by_stage": ours,
+        "chain_cpu_s": theirs_s,
+        "chain_by_step": theirs,
+        "chain_over_ours": round(theirs_s / ours_s, 2),
+        "scenedetect_split_cpu_s": splitting,
+        "scenedetect_split_over_ours": round(splitting / ours_s, 2),
+    }
+
+
+def _keeping(store: Any, config: Any, share: float) -> tuple[Any, float]:
+    """A policy of one rule, on motion, that keeps about that share of the seconds: the mark names the share."""
+    from pipelines.policy import PolicyConfig, Rule
+    from pipelines.scorers import SCORERS
+    from schemas.clips import CLIPS
+
+    table = next(s for s in SCORERS if s.name == "motion").table
+    score = {r["clip_id"]: r for r in store.read(table, batch="b").to_pylist()}
+    column = next(n for n in table.schema.names if n not in ("clip_id", "error", "made_by"))
+    length = {c["clip_id"]: c["end_s"] - c["start_s"] for c in store.read(CLIPS, batch="b").to_pylist()}
+    order = sorted(length, key=lambda c: -(score[c][column] or 0.0))
+    total, kept, best = sum(length.values()), 0.0, (1.0, 0.0, 0.0)
+    for clip in order:
+        kept += length[clip]
+        best = min(best, (abs(kept / total - share), float(score[clip][column] or 0.0), kept / total))
+    rule = Rule(name="benchmark", column=f"{table.name}.{column}", reason="moves too little", min=best[1])
+    return dataclasses.replace(config, policy=PolicyConfig(rules=(rule,))), round(best[2], 3)
+
+
+def memory(words: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Peak memory of the scan stage above import, for films of several lengths; each in its own process."""
+    rows = []
+    for minutes in words.minutes:
+        folder = work / f"memory_{minutes:g}"
+        folder.mkdir(exist_ok=True)
+        film = footage.long_film(words.footage, work, minutes)
+        if not (folder / film.name).exists():
+            os.symlink(film.resolve(), folder / film.name)
+        ask = [sys.executable, "-m", "benchmarks.curation", "one-scan", "--folder", str(folder), "--work", str(work)]
+        watch = Stopwatch()
+        done = subprocess.run(ask, stdout=subprocess.PIPE, check=True, text=True)
+        rows.append({"minutes": minutes, **json.loads(done.stdout), "wall_s": watch()})
+        say(f"{minutes:g} min: {rows[-1]}")
+    return {"size": "320x180", "fps": 24, "films": rows}
+
+
+def one_scan(words: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Scan one folder in this process and say how much memory it took (a helper of `memory`)."""
+    import resource
+
+    import pipelines.stages  # noqa: F401
+    from pipelines.recipes import footage as recipe
+    from pipelines.scan import ScanConfig, scan
+    from pipelines.video.probe import ProbeConfig, probe
+    from schemas.store import Store
+
+    (film,) = list(Path(words.folder).iterdir())
+    scan(dataclasses.replace(probe(words.folder, film.name, 0, ProbeConfig()), is_image=True), ScanConfig())
+    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory(dir=work) as root:
+        store = Store(root).create()
+        spent = _stages(store, Path(words.folder), ("videos", "scan"), recipe())
+        from schemas.videos import SCANS
+
+        (row,) = store.read(SCANS, batch="b").to_pylist()
+        parts = len(list(Path(root).glob("work/scan/*.scan_parts.parquet")))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"frames": row["num_frames"], "status": row["status"], "decode_passes": row["decode_passes"],
+            "parts": parts, "cpu_s": round(sum(spent.values()), 1), "import_mib": round(imported / 1024),
+            "peak_above_import_mib": round((peak - imported) / 1024)}  # fmt: skip
+
+
+def rerun(words: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """The same curation twice; the second must compute nothing."""
+    from pipelines.recipes import footage as recipe
+    from schemas.store import Store
+
+    folder = footage.for_chain(words.footage, work, words.seconds)
+    with tempfile.TemporaryDirectory(dir=work) as root:
+        store = Store(root).create()
+        first = _stages(store, folder, _CLASSICAL, recipe())
+        watch, start = Stopwatch(), cpu_s()
+        again = _stages(store, folder, _CLASSICAL, recipe())
+        return {"first_cpu_s": round(sum(first.values()), 2), "again_cpu_s": round(cpu_s() - start, 3),
+                "again_wall_s": watch(), "again_by_stage": again}  # fmt: skip
+
+
+_KINDS = {"scan": scan_cost, "chain": whole_chain, "memory": memory, "rerun": rerun}
+
+
+def main() -> int:
+    ask = argparse.ArgumentParser(
+        prog="python -m benchmarks.curation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    ask.add_argument("what", choices=[*_KINDS, "one-scan"], metavar="{scan,chain,memory,rerun}")
+    ask.add_argument("--footage", default="../shared/footage", help="real footage (default: %(default)s)")
+    ask.add_argument("--work", default="runs/benchmarks", help="where films are made (default: %(default)s)")
+    ask.add_argument("--seconds", type=int, default=60, help="length of the 1080p film, s (default: %(default)s)")
+    ask.add_argument("--runs", type=int, default=3, help="scan: alternating runs (default: %(default)s)")
+    ask.add_argument("--minutes", type=float, nargs="+", default=[10, 30, 120], help="memory: lengths of the films")
+    ask.add_argument("--keep", action="store_true", help="write benchmarks/results/curation-<what>.json")
+    ask.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    ask.add_argument("--folder", help=argparse.SUPPRESS)
+    words = ask.parse_args()
+    work = Path(words.work).absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(work).free < 2 * 2**30:
+        ask.error(f"{work} has less than 2 GiB of room; name another folder with --work")
+    run = one_scan if words.what == "one-scan" else _KINDS[words.what]
+    started, command = machine(), f"python -m benchmarks.curation {words.what}"
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            found = run(words, work)
+    except DailiesError as e:
+        say(f"benchmarks.curation: {e}")
+        return e.exit_code
+    if words.keep:
+        found = keep(f"curation-{words.what}", found, command, started)
+    shown = found if words.json or words.what == "one-scan" else {k: v for k, v in found.items() if k != "by_file"}
+    print(json.dumps(shown, indent=None if words.json or words.what == "one-scan" else 1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
