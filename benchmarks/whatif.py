@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from pipelines import whatif
 from pipelines.policy import CLASSICAL, Rule, move_bound, read_policy
-from pipelines.scoreboard import COLUMNS, DOCUMENTED, SCOREBOARD, Standing
+from pipelines.scoreboard import COLUMNS, DOCUMENTED, SCOREBOARD, SEPARATOR, Standing
 from schemas.store import Store
 
 ASPECTS = ("16:9", "9:16", "4:3", "1:1", "2.39:1")
@@ -123,8 +123,8 @@ def _batch(seed: int, batch: int, count: int) -> pa.Table:
         "aspect": aspect.cast(pa.string()),
         "seconds": pa.array(seconds),
         "verdict": pa.array(np.where(reject == 0, "keep", "reject")),
-        "rejecting": pa.array(reject),
-        "erring": pa.array(np.zeros(count, np.int64)),
+        "rejected_by": _names(reject),
+        "errors_of": pa.array([""] * count),
         "made_by": pa.array([""] * count),
         **{COLUMNS[name]: pa.array(v) for name, v in values.items()},
     }
@@ -136,6 +136,13 @@ def _ids(rng: np.random.Generator, count: int) -> pa.Array:
     text = rng.bytes(10 * count).hex().encode()
     offsets = pa.py_buffer(np.arange(0, 20 * count + 1, 20, dtype=np.int32))
     return pa.StringArray.from_buffers(count, offsets, pa.py_buffer(text))
+
+
+def _names(reject: np.ndarray) -> pa.Array:
+    """Bits as the rules' names."""
+    known = [r.name for r in CLASSICAL]
+    texts = [SEPARATOR.join(n for i, n in enumerate(known) if bits >> i & 1) for bits in range(1 << len(known))]
+    return pa.DictionaryArray.from_arrays(pa.array(reject.astype(np.int32)), texts).cast(pa.string())
 
 
 def measure(store: Store, rules: tuple[Rule, ...], repeats: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ Policies live in code (`CLASSICAL`), in a TOML file, or in one that comes with t
 """
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +33,7 @@ from schemas.verdicts import Selection, Verdict, VerdictRow
 
 Scores = Mapping[str, float | None]
 MOST_RULES = 62
-"""The scoreboard keeps one bit per rule."""
+"""What-if keeps one bit per rule."""
 PRESET = "preset:"
 
 
@@ -53,6 +54,8 @@ class Rule:
     """Why the rule decides nothing (no stage measures its score); it stays on the list for all to see."""
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise ValueError(f"a rule's name is made of letters, digits, '.', '_' and '-', got `{self.name}`")
         if self.not_applied:
             return
         if self.min is None and self.max is None:

@@ -2,8 +2,8 @@
 
 Score tables are narrow, one per scorer; joining a dozen of them on a text key takes seconds for millions of
 clips.  The stage `verdicts` has just joined them, so it writes the join down: `dailies whatif` then reads the
-two or three columns whose bounds moved, and takes the word of all other rules from the bits in `rejecting`
-and `erring` (bit i is the i-th rule of the policy that the file's footer names).
+two or three columns whose bounds moved, and takes the word of all other rules from `rejected_by` and `errors_of`,
+which hold a few hundred different texts and cost next to nothing to read.
 
 A rule's column `score_blur.edge` is `blur_edge` here; the list follows from the scorers.
 """
@@ -26,6 +26,7 @@ from schemas.verdicts import Selection, Verdict, VerdictRow
 
 SCORER_TABLES: tuple[Table, ...] = tuple(s.table for s in SCORERS)
 SCORE_TABLES: tuple[Table, ...] = (*SCORER_TABLES, SCORE_CLIP)
+SEPARATOR = ","
 _NO_SCORE = ("clip_id", "error", "made_by", "model")
 _OF_CLIPS: dict[str, tuple[str, str, str]] = {
     "clips.max_inner_boundary": ("Strongest boundary evidence inside the clip.", "", "[0, 1]"),
@@ -66,8 +67,8 @@ def _row() -> type:
         ("aspect", str, column("Name of the nearest common aspect ratio, for counting only.")),
         ("seconds", float, column("Length of the clip.", unit="s", range="[0, inf)")),
         ("verdict", str, column("The standing verdict: keep, reject or error.")),
-        ("rejecting", int, column("Bit i is set if the i-th rule of the policy in the footer rejects the clip.")),
-        ("erring", int, column("Bit i is set if the i-th rule has no score to judge by.")),
+        ("rejected_by", str, column("Names of the rules that reject the clip, with commas between; empty if none.")),
+        ("errors_of", str, column("Names of the rules that have no score to judge by, with commas between.")),
     ]
     for name, (doc, unit, span) in DOCUMENTED.items():
         fields.append((COLUMNS[name], float | None, column(doc, unit=unit, range=span)))
@@ -75,7 +76,9 @@ def _row() -> type:
     return dataclasses.make_dataclass("ScoreboardRow", fields, frozen=True, slots=True, kw_only=True)
 
 
-SCOREBOARD = Table("scoreboard", _row(), ("clip_id",), doc="One wide row per clip: every score, and what stands.")
+SCOREBOARD = Table(
+    "scoreboard", _row(), ("clip_id",), doc="One wide row per clip: every score, and what stands.", scanned=True
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +86,7 @@ class Standing:
     """What a batch's scoreboard says of itself, kept in its footer."""
 
     rules: tuple[Rule, ...] = ()
-    """The policy that gave the standing verdicts, in the order of the bits."""
+    """The policy that gave the standing verdicts."""
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Rules that did not decide, and why."""
     tables: tuple[str, ...] = ()
@@ -125,14 +128,10 @@ def board(
         found["aspect"].append(aspect(clip.width, clip.height))
         found["seconds"].append(clip.end_s - clip.start_s)
         found["verdict"].append(selection.verdict)
-        found["rejecting"].append(_bits(rows, Verdict.REJECT))
-        found["erring"].append(_bits(rows, Verdict.ERROR))
+        found["rejected_by"].append(SEPARATOR.join(r.rule for r in rows if r.verdict == Verdict.REJECT))
+        found["errors_of"].append(SEPARATOR.join(r.rule for r in rows if r.verdict == Verdict.ERROR))
         found["made_by"].append(made_by)
         for name, here in COLUMNS.items():
             value = known.get(name)
             found[here].append(None if value is None or value != value else value)  # the policy takes NaN for no score
     return SCOREBOARD.sorted(pa.table(found, schema=SCOREBOARD.schema))
-
-
-def _bits(rows: Sequence[VerdictRow], verdict: Verdict) -> int:
-    return sum(1 << i for i, row in enumerate(rows) if row.verdict == verdict)

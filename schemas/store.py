@@ -159,7 +159,7 @@ class Store:
         )
         footer = {_FOOTER: json.dumps(dataclasses.asdict(made), sort_keys=True).encode()}
         rows = rows.replace_schema_metadata({**(rows.schema.metadata or {}), **footer})
-        self._write_parquet(rows, self.table_path(table, batch))
+        self._write_parquet(rows, self.table_path(table, batch), scanned=table.scanned)
         return made
 
     def committed(self, table: Table, batch: str | None = None) -> Commit | None:
@@ -293,9 +293,12 @@ class Store:
 
     # --- inside ------------------------------------------------------------------------------------
 
-    def _write_parquet(self, rows: pa.Table, path: str) -> None:
+    def _write_parquet(self, rows: pa.Table, path: str, scanned: bool = False) -> None:
+        texts = [f.name for f in rows.schema if pa.types.is_string(f.type)]
+        how: dict[str, Any] = {"compression": "lz4", "use_dictionary": texts} if scanned else {"compression": "zstd"}
+
         def write(f: Any) -> None:
-            pq.write_table(rows, f, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_page_index=True)
+            pq.write_table(rows, f, row_group_size=ROW_GROUP_ROWS, write_page_index=True, **how)
 
         self._replace(path, write)
 

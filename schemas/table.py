@@ -91,6 +91,8 @@ class Table:
     key: tuple[str, ...]
     partitioned: bool = True
     doc: str = ""
+    scanned: bool = False
+    """Read whole and often, a few columns at a time: written for speed of reading, a fifth larger."""
 
     @property
     def schema(self) -> pa.Schema:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestration import cli
-from pipelines import presets, whatif
+from pipelines import presets, whatif, whatif_count
 from pipelines.policy import CLASSICAL, PolicyConfig, Rule, move_bound, read_policy
 from pipelines.scoreboard import COLUMNS, DOCUMENTED, SCOREBOARD, standing
 from pipelines.scorers import SCORERS
@@ -96,10 +96,11 @@ def test_only_columns_of_moved_rules_are_read(tmp_path: Path) -> None:
     commit = store.committed(SCOREBOARD, "a")
     assert commit is not None
     stands = standing(commit)
-    assert whatif.query(stands, boards.STOOD, {})[1] == []
-    text, needs = whatif.query(stands, moved(("blur.min=0.4", "dark=off")), {})
-    assert needs == ["blur_edge"]
-    assert "text_area" not in text
+    unmoved = whatif_count.plan(stands, boards.STOOD, {})
+    assert (len(unmoved.standing), unmoved.moved) == (len(boards.STOOD), ())
+    asking = whatif_count.plan(stands, moved(("blur.min=0.4", "dark=off")), {})
+    assert asking.columns[4:] == ["blur_edge"]
+    assert set(asking.standing) == {"short", "text", "clip"}
 
 
 def test_an_object_store_answers_the_same(tmp_path: Path) -> None:
