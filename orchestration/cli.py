@@ -22,7 +22,7 @@ _DESCRIPTION = """\
 Raw footage in; a curated, densely captioned Parquet manifest and a native-shape video DiT out.
 
   start here    demo, doctor, selftest
-  curation      curate FOLDER, stage NAME, whatif
+  curation      curate FOLDER, stage NAME, whatif, label, calibrate
   captions      captioner train, captioner evaluate, caption, manifest freeze, manifest list
   training      train autoencoder, train dit, train verify, sample, evaluate
   look          report, sql, audit CLIP_ID, explain clip|step
@@ -110,6 +110,18 @@ def parser() -> argparse.ArgumentParser:
     whatif = add("whatif", what, _lazily("whatif_command", "whatif"), options=bounds)
     whatif.add_argument("--policy", metavar="FILE", help="a TOML file of rules or preset:NAME (default: the recipe's)")
     whatif.set_defaults(set=None)
+    label = add(
+        "label", "a page on loopback that asks about clips beside each threshold", _lazily("label_commands", "label")
+    )
+    label.add_argument("--rule", help="ask about this rule only")
+    label.add_argument("--per-stratum", type=int, help="clips from each of the six strata of a rule (default: 12)")
+    label.add_argument("--seed", type=int, help="of the sample (default: 0)")
+    label.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
+    label.add_argument("--check", action="store_true", help="draw the sample and stop before serving")
+    what = "precision and recall of each rule with intervals, and the threshold for a wanted precision"
+    calibrate = add("calibrate", what, _lazily("label_commands", "calibrate"))
+    calibrate.add_argument("--precision", type=float, default=0.95, help="the wanted precision (default: 0.95)")
+    calibrate.add_argument("--labels", action="store_true", help="labels only, even where the truth is known")
     captioner = group("captioner", "train the captioner, and examine it")
     add("train", "pairs, and the captioner trained on them", _lazily("run_commands", "captioner_train"), captioner)
     add("evaluate", "its claims on held-out pairs, counted", _lazily("run_commands", "captioner_evaluate"), captioner)

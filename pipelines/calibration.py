@@ -22,6 +22,12 @@ from pipelines.label_sample import Drawn, Judged, margin
 from pipelines.policy import Rule
 from schemas.labels import Label
 
+ESTIMATOR = (
+    "ratio of weighted sums over a stratified sample, weights N_h / n_h; Wilson 95 % interval at the effective number "
+    "of answers: the smaller of Kish's and p (1 - p) / variance; truth counts every clip once"
+)
+_MOST_BOUNDS = 400
+"""Bounds that are tried for a wanted precision."""
 _Z = 1.959963984540054
 
 
@@ -98,7 +104,8 @@ def wilson(share: float, n: float) -> tuple[float, float]:
         return 0.0, 1.0
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * (share * (1 - share) / n + _Z**2 / (4 * n**2)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return 0.0 if share <= 0 else low, 1.0 if share >= 1 else high
 
 
 def ratio(answers: Answers, hit: np.ndarray, among: np.ndarray) -> Rate:
@@ -177,11 +184,13 @@ def threshold(rule: Rule, answers: Answers, wanted: float) -> dict[str, Any]:
 
 
 def candidates(scores: np.ndarray) -> list[float]:
-    """Bounds between neighbouring scores, and beyond both ends."""
+    """Bounds between neighbouring scores (of many, evenly taken by rank), and beyond both ends."""
     values = np.unique(scores)
     if not len(values):
         return []
     middles = (values[1:] + values[:-1]) / 2
+    if len(middles) > _MOST_BOUNDS:
+        middles = middles[np.linspace(0, len(middles) - 1, _MOST_BOUNDS).round().astype(int)]
     return [float(values[0] - 1e-9), *(float(m) for m in middles), float(values[-1] + 1e-9)]
 
 
