@@ -24,7 +24,7 @@ Raw footage in; a curated, densely captioned Parquet manifest and a native-shape
   start here    demo, doctor, selftest
   curation      curate FOLDER, stage NAME, whatif, label, calibrate
   captions      captioner train, captioner evaluate, caption, manifest freeze, manifest list
-  training      train autoencoder, train dit, train verify, sample, evaluate
+  training      train autoencoder, train dit, train verify, sample, credentials, evaluate
   look          report, sql, audit CLIP_ID, explain clip|step
   services      up, ui, down
 """
@@ -145,6 +145,8 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--size", metavar="WIDTHxHEIGHT", help="size in pixels")
     sample.add_argument("--seconds", type=float, help="length")
     sample.add_argument("--seed", type=int, default=0, help="seed of the noise")
+    credentials = add("credentials", "what a generated file says of itself", _lazily("sample_command", "credentials"))
+    credentials.add_argument("file", help="an mp4 or png that `sample` or the stage `samples` made")
     add("evaluate", "samples of fixed prompts, measured beside chance and control", _lazily("run_commands", "evaluate"))
     report = add("report", "one HTML page on everything", _lazily("run_commands", "report"))
     decode = "decode some sources once to nowhere first, to say how far the scan is from that"

@@ -27,6 +27,17 @@ def sample(question: Ask, args: argparse.Namespace) -> Answer:
     return Answer(found, str(found["path"]), question.command("evaluate"))
 
 
+def credentials(question: Ask, args: argparse.Namespace) -> Answer:
+    """What a file says of itself, and whether it is as it was signed; exit code 1 if it is not."""
+    from trainer.credentials import read
+
+    found = read(args.file)
+    made = found["generation"] or {}
+    lines = [f"state        {found['state']}{': ' + ', '.join(found['problems']) if found['problems'] else ''}"]
+    lines += [f"signer       {found['signer']}", *(f"{k:<12} {v}" for k, v in made.items())]
+    return Answer({"path": args.file, **found}, "\n".join(lines), "", 0 if found["state"] != "Invalid" else 1)
+
+
 def size(text: str) -> tuple[int, int]:
     """`WIDTHxHEIGHT` in pixels.
 

@@ -4,9 +4,11 @@ import dataclasses
 import math
 
 from trainer.autoencoder.config import AutoencoderConfig
+from trainer.credentials import CredentialsConfig
 from trainer.flow import FlowConfig
 from trainer.model.config import ModelConfig
 from trainer.plan import PlanConfig
+from trainer.prompt_policy import PromptPolicy
 from trainer.shapes import ShapeConfig
 from trainer.tasks import TASKS
 
@@ -108,6 +110,10 @@ class SamplingConfig:
     """Prompts of one shape that run together."""
     threads: int = 1
     """torch threads per worker."""
+    credentials: CredentialsConfig = CredentialsConfig()
+    """As whom the files are signed."""
+    policy: PromptPolicy = PromptPolicy()
+    """Which prompts are refused."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.guidance < 0 or self.prompts_per_pack < 1 or (self.fps is not None and self.fps <= 0):

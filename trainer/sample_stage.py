@@ -1,7 +1,7 @@
 """The stage `samples`: prompts to mp4 files, rows and a contact sheet; and one video on demand.
 
 A prompt that cannot be made (a size that does not divide, say) is a `failed` row with the reason.
-Files lie at `blobs/samples/<dit digest>/<prompt_id>.mp4`.
+Files lie at `blobs/samples/<dit digest>/<prompt_id>.mp4`, `.png` where there is one frame, with content credentials.
 """
 
 import dataclasses
@@ -23,6 +23,8 @@ from schemas.ids import canonical_json, digest
 from schemas.samples import PROMPTS, SAMPLES, Sample
 from schemas.store import Store
 from trainer.config import SampleSettings, SamplingConfig
+from trainer.credentials import Generation, secrets_of, sign
+from trainer.prompt_policy import Refused
 from trainer.sample import Generator, Request
 from trainer.shapes import Compression, PixelShape, whole_frames
 
@@ -78,6 +80,7 @@ def sample_one(
     autoencoder = store.read(AUTOENCODER_CHECKPOINT).to_pylist()[0]
     generator = load_generator(store, dit, autoencoder)
     wanted = num_frames or max(1, round((seconds or 2.0) * (config.fps or generator.fps)) + 1)
+    config.policy.check(prompt)
     cell = generator.sizes.cell
     if width % cell or height % cell or min(width, height) < cell:
         near = f"{max(cell, round(width / cell) * cell)}x{max(cell, round(height / cell) * cell)}"
@@ -86,7 +89,14 @@ def sample_one(
     video = generator.videos([Request(prompt, seed, image)], PixelShape(frames, height, width), config)[0]
     given = digest(image.tobytes()) if image is not None else None
     name = digest("sample", prompt, width, height, frames, seed, config, dit["digest"], given)
-    return _write(store, video, config.fps or generator.fps, dit["digest"], name)
+    row = dataclasses.replace(
+        _row({"prompt_id": name, "prompt": prompt, "seed": seed}, dit, autoencoder, config, ""),
+        width=width,
+        height=height,
+        num_frames=frames,
+        task="text_to_video" if image is None else "image_to_video",
+    )
+    return _write(store, video, config.fps or generator.fps, row, config)
 
 
 def load_generator(store: Store, dit_row: dict[str, Any], autoencoder_row: dict[str, Any]) -> Generator:
@@ -138,22 +148,40 @@ def _make(
     made_by: str,
     group: list[dict[str, Any]],
 ) -> Tables:
+    refused, group = _refused(group, config)
+    rows = [
+        dataclasses.replace(_row(p, dit, autoencoder, config, made_by), status="failed", reason=reason)
+        for p, reason in refused
+    ]
+    if not group:
+        return {SAMPLES.name: SAMPLES.from_rows(rows)}
     first = group[0]
     shape = PixelShape(first["num_frames"], first["height"], first["width"])
     try:
         videos = generator.videos([Request(p["prompt"], p["seed"]) for p in group], shape, config)
     except ValueError as e:  # a shape that does not divide: these prompts' own trouble
-        return _failed(dit, autoencoder, config, made_by, group, Failure("ValueError", str(e)))
+        failed = _failed(dit, autoencoder, config, made_by, group, Failure("ValueError", str(e)))
+        return {SAMPLES.name: pa.concat_tables([SAMPLES.from_rows(rows), failed[SAMPLES.name]])}
     fps = config.fps or generator.fps
-    rows = [
-        dataclasses.replace(
-            _row(p, dit, autoencoder, config, made_by),
-            path=_write(store, video, fps, dit["digest"], p["prompt_id"]),
-            fps=fps,
-        )
-        for p, video in zip(group, videos)
-    ]
+    for p, video in zip(group, videos):
+        row = dataclasses.replace(_row(p, dit, autoencoder, config, made_by), fps=fps)
+        rows.append(dataclasses.replace(row, path=_write(store, video, fps, row, config)))
     return {SAMPLES.name: SAMPLES.from_rows(rows)}
+
+
+def _refused(
+    group: list[dict[str, Any]], config: SamplingConfig
+) -> tuple[list[tuple[dict[str, Any], str]], list[dict[str, Any]]]:
+    """Prompts that the policy refuses, with the reason, and the others."""
+    refused, allowed = [], []
+    for prompt in group:
+        try:
+            config.policy.check(prompt["prompt"])
+        except Refused as e:
+            refused.append((prompt, str(e)))
+        else:
+            allowed.append(prompt)
+    return refused, allowed
 
 
 def _row(
@@ -164,9 +192,9 @@ def _row(
         path="",
         status="ok",
         prompt=prompt["prompt"],
-        width=prompt["width"],
-        height=prompt["height"],
-        num_frames=prompt["num_frames"],
+        width=prompt.get("width", 0),
+        height=prompt.get("height", 0),
+        num_frames=prompt.get("num_frames", 0),
         fps=0.0,
         seed=prompt["seed"],
         task="text_to_video",
@@ -193,13 +221,29 @@ def _failed(
     return {SAMPLES.name: SAMPLES.from_rows(rows)}
 
 
-def _write(store: Store, video: np.ndarray, fps: float, dit: str, name: str) -> str:
+def _write(store: Store, video: np.ndarray, fps: float, row: Sample, config: SamplingConfig) -> str:
+    """Encode, sign and publish one video (or picture); returns its path relative to the root."""
     from pipelines.video.write import write_video
 
     folder = Path(store.scratch())
-    path = folder / "video.mp4"
-    write_video(os.fspath(path), video, fps, crf=14)  # small pictures: keep what the model made
-    relative = store.publish(path, "blobs", "samples", dit, f"{name}.mp4")
+    path = folder / f"{row.prompt_id}{'.png' if len(video) == 1 else '.mp4'}"
+    if len(video) == 1:
+        Image.fromarray(video[0]).save(path)
+    else:
+        write_video(os.fspath(path), video, fps, crf=14)  # small pictures: keep what the model made
+    if config.credentials.sign:
+        made = Generation(
+            checkpoint=row.checkpoint,
+            autoencoder=row.autoencoder,
+            manifest=row.manifest,
+            prompt=row.prompt,
+            prompt_used=row.prompt,
+            seed=row.seed,
+            task=row.task,
+            sampling=row.sampling,
+        )
+        sign(path, made, config.credentials, secrets_of(store))
+    relative = store.publish(path, "blobs", "samples", row.checkpoint, path.name)
     folder.rmdir()
     return relative
 

@@ -63,7 +63,7 @@ DIT = Stage(
 )
 SAMPLES_STAGE = Stage(
     name="samples",
-    version=1,
+    version=2,
     reads=(PROMPTS, DIT_CHECKPOINT, AUTOENCODER_CHECKPOINT),
     writes=(SAMPLES,),
     run=_run_samples,

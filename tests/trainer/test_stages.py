@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestration import cli
 from pipelines.execute import run_stage
 from pipelines.video.read import read_frames
 from schemas.checkpoints import AUTOENCODER_CHECKPOINT, DIT_CHECKPOINT
@@ -20,11 +21,12 @@ from schemas.samples import SAMPLES
 from schemas.settings import recipe
 from schemas.store import Store
 from tests.trainer.small_world import make_root, pictures
-from trainer import dit_stage
+from trainer import credentials, dit_stage
 from trainer.autoencoder.stage import loaded as loaded_autoencoder
+from trainer.prompt_policy import PromptPolicy, Refused
 from trainer.recipes import RECIPES, tiny
 from trainer.sample_stage import sample_one
-from trainer.stages import STAGES
+from trainer.stages import SAMPLES_STAGE, STAGES
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +114,45 @@ def test_one_sample_on_demand_and_a_size_that_does_not_divide(root: tuple[Store,
     assert path != sample_one(store, config, prompt="a square", width=48, height=32, num_frames=7, seed=3, image=image)
     with pytest.raises(ConfigError, match="multiple of 16 pixels, got 50x32; try 48x32"):
         sample_one(store, config, prompt="a square", width=50, height=32)
+
+
+def test_samples_say_what_made_them_and_a_single_frame_is_a_picture(
+    root: tuple[Store, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, _ = root
+    (dit,) = rows(store, DIT_CHECKPOINT)
+    row = next(r for r in rows(store, SAMPLES) if r["prompt_id"] == "p0")
+    assert cli.main(["credentials", store.fetch(row["path"]), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["problems"]) == ("Valid", [])
+    made = found["generation"]
+    assert (made["checkpoint"], made["manifest"], made["seed"]) == (dit["digest"], "manifest0", row["seed"])
+    assert made["prompt"] == row["prompt"]
+    path = sample_one(store, tiny().sampling, prompt="a square", width=48, height=32, num_frames=1)
+    assert path.endswith(".png")
+    with Image.open(store.fetch(path)) as picture:
+        assert picture.size == (48, 32)
+    assert credentials.read(store.fetch(path))["generation"]["prompt"] == "a square"
+
+
+def test_a_refused_prompt_is_a_row_with_the_rule_and_the_others_are_made(root: tuple[Store, Any]) -> None:
+    store, _ = root
+    word = next(r for r in rows(store, SAMPLES) if r["prompt_id"] == "p0")["prompt"].split()[1]
+    policy = PromptPolicy(deny=(f"no-{word}s={word}",))
+    strict = dataclasses.replace(tiny(), sampling=dataclasses.replace(tiny().sampling, policy=policy))
+    with pytest.raises(Refused, match=f"rule `no-{word}s`"):
+        sample_one(store, strict.sampling, prompt=f"a {word}", width=48, height=32)
+    before = {r["prompt_id"]: r for r in rows(store, SAMPLES)}
+    run_stage(SAMPLES_STAGE, store, strict)
+    after = {r["prompt_id"]: r for r in rows(store, SAMPLES)}
+    run_stage(SAMPLES_STAGE, store, tiny())  # as the other tests found it
+    assert after.keys() == before.keys()
+    for name, row in after.items():
+        if word in row["prompt"].lower():
+            assert (row["status"], row["path"]) == ("failed", "")
+            assert f"refused by rule `no-{word}s`" in row["reason"]
+        else:
+            assert row["status"] == before[name]["status"]
 
 
 def test_a_damaged_checkpoint_is_named(root: tuple[Store, Any], tmp_path: Path) -> None:
