@@ -5,6 +5,7 @@
 `pairs` with open_clip's ClipLoss and is saved in open_clip's own folder format (open_clip_config.json and
 safetensors), so that `open_clip.create_model_and_transforms("local-dir:...")` loads it anywhere.
 It knows the world it was trained on and no other; the row's `knows` says so, and later stages heed it.
+Beside it lies an aesthetic head (see `aesthetic_head`), no wiser than that.
 
 A step draws, for each of a batch of pairs, one of its frames and one of its texts: the short caption or
 one sentence of the dense one, since CLIP reads 77 tokens.  Cost: about 0.3 s per step on one core.
@@ -17,10 +18,13 @@ import json
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from pipelines.aesthetic_head import KNOWS, aesthetic_head
+from pipelines.clip_heads import Head, write_head
 from pipelines.execute import Context, Output, Progress, Stage
 from pipelines.video.frames import read_jpeg
 from schemas.captions import PAIRS
@@ -30,7 +34,9 @@ from schemas.ids import ID_DIGITS, digest
 from schemas.store import Store
 
 WEIGHTS, CARD = "open_clip_model.safetensors", "card.json"
+AESTHETIC = "aesthetic_head.safetensors"
 SCALE_LIMIT = 100.0
+_AT_ONCE = 64
 _MEAN, _STD = (0.481, 0.458, 0.408), (0.269, 0.261, 0.276)
 
 
@@ -188,8 +194,10 @@ def _train(context: Context, config: ClipConfig) -> tuple[Checkpoint, dict[str, 
     train = [r for r in rows if r["split"] == "train"] or rows
     held_out = [r for r in rows if r["split"] != "train"]
     made, metrics = train_clip(train, held_out, config)
+    head, told = aesthetic_head(partial(_encode, made), config.image_size, train, held_out or train)
+    metrics = {**metrics, **told}
     folder = context.store.scratch()
-    made_digest = _save(made, config, folder, metrics)
+    made_digest = _save(made, head, config, folder, metrics)
     path = context.store.publish_folder(folder, "checkpoints", "clip", made_digest)
     row = Checkpoint(
         digest=made_digest,
@@ -204,7 +212,19 @@ def _train(context: Context, config: ClipConfig) -> tuple[Checkpoint, dict[str, 
     return row, {**metrics, "knows": row.knows, "pairs": len(train)}
 
 
-def _save(model: Any, config: ClipConfig, folder: str, metrics: dict[str, Any]) -> str:
+def _encode(model: Any, pictures: np.ndarray) -> np.ndarray:
+    """(n, size, size, 3) uint8 to (n, dim) unit vectors."""
+    import torch
+
+    with torch.no_grad():
+        parts = [
+            model.encode_image(_tensor(pictures[i : i + _AT_ONCE]), normalize=True).numpy()
+            for i in range(0, len(pictures), _AT_ONCE)
+        ]
+    return np.concatenate(parts)
+
+
+def _save(model: Any, head: Head, config: ClipConfig, folder: str, metrics: dict[str, Any]) -> str:
     """Write the folder and return the digest of its weights."""
     from safetensors.torch import save_file
 
@@ -213,8 +233,12 @@ def _save(model: Any, config: ClipConfig, folder: str, metrics: dict[str, Any]) 
     for name, value in (("open_clip_config.json", open_clip_config(config)), (CARD, metrics)):
         with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
             json.dump(value, f, indent=1, sort_keys=True)
-    with open(weights, "rb") as f:
-        return hashlib.sha256(f.read() + digest(open_clip_config(config)).encode()).hexdigest()[:ID_DIGITS]
+    write_head(head, os.path.join(folder, AESTHETIC), KNOWS)
+    sha = hashlib.sha256(digest(open_clip_config(config)).encode())
+    for path in (weights, os.path.join(folder, AESTHETIC)):
+        with open(path, "rb") as f:
+            sha.update(f.read())
+    return sha.hexdigest()[:ID_DIGITS]
 
 
 def train_clip(
@@ -321,7 +345,7 @@ def _retrieval(model: Any, tokenizer: Any, rows: list[dict[str, Any]], config: C
 
 CLIP_MODEL_STAGE = Stage(
     name="clip_model",
-    version=1,
+    version=2,  # with an aesthetic head
     reads=(),
     optional=(PAIRS,),
     writes=(CLIP_CHECKPOINT,),

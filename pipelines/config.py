@@ -3,8 +3,8 @@
 import dataclasses
 
 from pipelines.clip_model import ClipConfig
+from pipelines.clip_scores import EmbedConfig
 from pipelines.dedup import DedupConfig
-from pipelines.embed import EmbedConfig
 from pipelines.manifest import ManifestConfig
 from pipelines.policy import PolicyConfig
 from pipelines.scan import ScanConfig

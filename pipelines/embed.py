@@ -13,45 +13,29 @@ from typing import Any
 import numpy as np
 
 from pipelines.clip_model import load_clip, sentences
+from pipelines.clip_scores import (
+    Asker,
+    EmbedConfig,
+    encode_texts,
+    heads_of,
+    judges_safety,
+    make_asker,
+    no_scores,
+    unit_mean,
+)  # fmt: skip
 from pipelines.dedup import jpegs_by_clip
 from pipelines.execute import Context, Failure, Output, Stage, Tables
-from pipelines.scorers.clip import CONCEPTS, SCORE_CLIP
+from pipelines.scorers.clip import CLIP_OUTPUTS, SCORE_CLIP
 from pipelines.verdicts import ONLY_SYNTHETIC
-from pipelines.video.frames import read_jpeg
 from schemas.batches import beyond
 from schemas.captions import CAPTION_SCORES, CAPTIONS, CaptionScore, CaptionStatus
 from schemas.checkpoints import CLIP_CHECKPOINT, Checkpoint
 from schemas.clips import CLIPS, Clip
 from schemas.ids import digest
 from schemas.scores import EMBEDDINGS, Embedding
+from schemas.store import Store
 from schemas.table import to_rows
-from schemas.videos import FRAMES
-
-_BATCH = 32
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedConfig:
-    """How clips are shown to CLIP."""
-
-    frames: int = 8
-    """Proxy frames per clip, evenly over it."""
-    watermark: str = "a watermark"
-    """Prompt of the concept `watermark`."""
-    text: str = "text and subtitles"
-    """Prompt of the concept `text`."""
-    slideshow: str = "a slide of a presentation"
-    """Prompt of the concept `slideshow`."""
-    screen_recording: str = "a recording of a computer screen"
-    """Prompt of the concept `screen_recording`."""
-
-    def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise ValueError(f"frames must be at least 1, got {self.frames}")
-
-    @property
-    def prompts(self) -> list[str]:
-        return [getattr(self, name) for name in CONCEPTS]
+from schemas.videos import FRAMES, VIDEOS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,6 +44,8 @@ class _Item:
 
     clip_ids: tuple[str, ...]
     jpegs: tuple[tuple[bytes, ...], ...]
+    text: str
+    """What came with the source."""
 
 
 def current_clip(context: Context) -> Checkpoint:
@@ -67,89 +53,76 @@ def current_clip(context: Context) -> Checkpoint:
     return to_rows(context.read(CLIP_CHECKPOINT), Checkpoint)[0]
 
 
-def _load(root: str, row: Checkpoint, config: EmbedConfig, made_by: str) -> Callable[[_Item], Tables]:
-    """Runs once per worker: load the model, read the prompts, return the function over items."""
-    model, preprocess, tokenizer = load_clip(root, row)
-    concepts = encode_texts(model, tokenizer, config.prompts)
-    return partial(_embed, model, preprocess, concepts, row.digest, made_by)
+def _load(root: str, row: Checkpoint, config: EmbedConfig, knows: bool, made_by: str) -> Callable[[_Item], Tables]:
+    """Runs once per worker: load the model, read prompts and heads, return the function over items."""
+    folder = "" if row.path.startswith("{") else Store(root).fetch(row.path)
+    asker = make_asker(load_clip(root, row), folder, config, knows, made_by)
+    return partial(_embed, asker, row.digest)
 
 
-def encode_texts(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
-    """(text, dim) unit vectors."""
-    import torch
-
-    with torch.inference_mode():
-        parts = [
-            model.encode_text(tokenizer(texts[i : i + _BATCH]), normalize=True).float().numpy()
-            for i in range(0, len(texts), _BATCH)
-        ]
-    return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
-
-
-def encode_frames(model: Any, preprocess: Any, jpegs: tuple[bytes, ...]) -> np.ndarray:
-    """(frame, dim) unit vectors."""
-    import torch
-    from PIL import Image
-
-    with torch.inference_mode():
-        pictures = torch.stack([preprocess(Image.fromarray(read_jpeg(j))) for j in jpegs])
-        parts = [
-            model.encode_image(pictures[i : i + _BATCH], normalize=True).float().numpy()
-            for i in range(0, len(pictures), _BATCH)
-        ]
-    return np.concatenate(parts)
-
-
-def _embed(model: Any, preprocess: Any, concepts: np.ndarray, digest_: str, made_by: str, item: _Item) -> Tables:
-    embeddings, scores = [], []
+def _embed(asker: Asker, digest_: str, item: _Item) -> Tables:
+    embeddings: list[Embedding] = []
+    rows: dict[str, list[dict[str, Any]]] = {t.name: [] for t in CLIP_OUTPUTS}
+    text = asker.text_vectors(item.text)
     for clip_id, jpegs in zip(item.clip_ids, item.jpegs):
-        if not jpegs:
-            scores.append(_no_score(clip_id, "the clip has no proxy frame", made_by))
-            continue
-        vectors = encode_frames(model, preprocess, jpegs)
-        mean = vectors.mean(axis=0)
-        mean = mean / max(float(np.linalg.norm(mean)), 1e-6)
-        coherence = float(np.clip(vectors[0] @ vectors[-1], -1, 1))
-        embeddings.append(
-            Embedding(clip_id=clip_id, embedding=mean.tolist(), first_to_last=coherence, model=digest_, made_by=made_by)
-        )
-        cosines = {n: float(np.clip(c, -1, 1)) for n, c in zip(CONCEPTS, concepts @ mean)}
-        scores.append({"clip_id": clip_id, **cosines, "first_to_last": coherence, "error": "", "made_by": made_by})
-    return {EMBEDDINGS.name: EMBEDDINGS.from_rows(embeddings), SCORE_CLIP.name: SCORE_CLIP.from_rows(scores)}
+        if jpegs:
+            frames, vectors = asker.vectors(jpegs)
+            more = asker.scores(clip_id, frames, vectors, text)
+            embeddings.append(
+                Embedding(
+                    clip_id=clip_id,
+                    embedding=unit_mean(vectors).tolist(),
+                    first_to_last=more[SCORE_CLIP.name][0]["first_to_last"],
+                    model=digest_,
+                    made_by=asker.made_by,
+                )
+            )
+        else:
+            more = asker.no_scores(clip_id, "the clip has no proxy frame")
+        for name, some in more.items():
+            rows[name] += some
+    return {
+        EMBEDDINGS.name: EMBEDDINGS.from_rows(embeddings),
+        **{t.name: t.from_rows(rows[t.name]) for t in CLIP_OUTPUTS},
+    }
 
 
-def _no_score(clip_id: str, error: str, made_by: str) -> dict[str, Any]:
-    return {"clip_id": clip_id, **dict.fromkeys((*CONCEPTS, "first_to_last")), "error": error, "made_by": made_by}
-
-
-def _failed(item: _Item, failure: Failure, made_by: str) -> Tables:
-    rows = [_no_score(c, f"CLIP ended with {failure}", made_by) for c in item.clip_ids]
-    return {EMBEDDINGS.name: EMBEDDINGS.empty(), SCORE_CLIP.name: SCORE_CLIP.from_rows(rows)}
+def _failed(item: _Item, failure: Failure, unsafe: bool, made_by: str) -> Tables:
+    rows: dict[str, list[dict[str, Any]]] = {t.name: [] for t in CLIP_OUTPUTS}
+    for clip_id in item.clip_ids:
+        for name, some in no_scores(clip_id, f"CLIP ended with {failure}", made_by, False, unsafe).items():
+            rows[name] += some
+    return {EMBEDDINGS.name: EMBEDDINGS.empty(), **{t.name: t.from_rows(rows[t.name]) for t in CLIP_OUTPUTS}}
 
 
 def _embeddings(context: Context) -> Output:
-    config: EmbedConfig = context.settings
+    config: EmbedConfig = context.settings[0]
     row = current_clip(context)
     clips = sorted(to_rows(context.read(CLIPS), Clip), key=lambda c: (c.video_id, c.start_frame))
     jpegs = jpegs_by_clip(context.read(FRAMES, ["video_id", "frame_index", "jpeg"]), clips, config.frames)
     by_video: dict[str, list[Clip]] = {}
     for clip in clips:
         by_video.setdefault(clip.video_id, []).append(clip)
+    said = context.read(VIDEOS, ["video_id", "text", "duplicate_of"]).to_pylist()
+    texts = {v["video_id"]: v["text"] for v in said if v["duplicate_of"] is None}
     items = [
-        _Item(tuple(c.clip_id for c in some), tuple(tuple(jpegs[c.clip_id]) for c in some))
-        for some in by_video.values()
+        _Item(tuple(c.clip_id for c in some), tuple(tuple(jpegs[c.clip_id]) for c in some), texts.get(video, ""))
+        for video, some in by_video.items()
     ]
+    knows = not beyond(row.knows, context.batch)
+    unsafe = judges_safety(config, knows)
     tables = context.each(
-        partial(_load, context.store.root, row, config, context.made_by),
+        partial(_load, context.store.root, row, config, knows, context.made_by),
         items,
         key=digest,
-        outputs=(EMBEDDINGS, SCORE_CLIP),
-        on_error=lambda item, failure: _failed(item, failure, context.made_by),
+        outputs=(EMBEDDINGS, *CLIP_OUTPUTS),
+        on_error=lambda item, failure: _failed(item, failure, unsafe, context.made_by),
         unit="video",
         loaded=True,
     )
     metrics: dict[str, Any] = {"embedded": tables[EMBEDDINGS.name].num_rows, "knows": row.knows}
-    if beyond(row.knows, context.batch):
+    metrics["scored"] = ", ".join(t.name for t in CLIP_OUTPUTS if tables[t.name].num_rows)
+    if not knows:
         metrics["note"] = ONLY_SYNTHETIC
     return Output(tables, metrics=metrics)
 
@@ -218,11 +191,11 @@ def _caption_scores(context: Context) -> Output:
 
 EMBEDDINGS_STAGE = Stage(
     name="embeddings",
-    version=1,
-    reads=(CLIPS, FRAMES, CLIP_CHECKPOINT),
-    writes=(EMBEDDINGS, SCORE_CLIP),
+    version=2,  # with beauty, safety and the source's own text
+    reads=(CLIPS, FRAMES, VIDEOS, CLIP_CHECKPOINT),
+    writes=(EMBEDDINGS, *CLIP_OUTPUTS),
     run=_embeddings,
-    settings=lambda config: config.embed,
+    settings=lambda config: (config.embed, heads_of(config.embed)),
     doc="CLIP embedding of each clip, and its likeness to a few concepts.",
 )
 

@@ -2,17 +2,20 @@
 
 Files are judged by their bytes (see `pipelines.video.source`).  A file whose packets another one has
 already is an exact duplicate: the first path in sorted order stays, the others point to it and are never
-decoded.  A sidecar `<stem>.json` with `text` and `licence`, or a `<stem>.txt` with the text, travels along.
+decoded.  A sidecar `<stem>.json` with `text` and `licence`, or a `<stem>.txt` with the text, travels along, or
+else a row of a `.csv` that names the file (see `pipelines.sidecars`).
 """
 
 import dataclasses
 import json
 import posixpath
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from pipelines.execute import Context, Failure, Output, Stage, Tables
+from pipelines.sidecars import Told, find, read_tables
 from pipelines.video.probe import GRACE_S, ProbeConfig, SourceChanged, probe, reading_s
 from pipelines.video.source import Listed, is_url, list_files, open_bytes, state, videos_and_sidecars
 from schemas.batches import Batch
@@ -72,7 +75,8 @@ def _videos(context: Context) -> Output:
         deadline=lambda f: 2 * reading_s(config, f.size_bytes) + GRACE_S,
     )
     rows = sorted(to_rows(tables[VIDEOS.name], Video), key=lambda v: v.path)
-    rows = [_with_sidecar(row, sidecars) for row in mark_duplicates(rows)]
+    listed = read_tables(folder, sidecars)
+    rows = [_with_sidecar(row, sidecars, listed) for row in mark_duplicates(rows)]
     return Output({VIDEOS.name: VIDEOS.from_rows(rows)}, metrics=_metrics(rows))
 
 
@@ -86,7 +90,7 @@ def mark_duplicates(rows: list[Video]) -> list[Video]:
     return marked
 
 
-def _with_sidecar(row: Video, sidecars: dict[str, Listed]) -> Video:
+def _with_sidecar(row: Video, sidecars: dict[str, Listed], listed: Mapping[str, Told]) -> Video:
     stem = posixpath.splitext(row.path)[0]
     for path in (f"{stem}.json", f"{row.path}.json"):
         if path in sidecars:
@@ -94,7 +98,8 @@ def _with_sidecar(row: Video, sidecars: dict[str, Listed]) -> Video:
             return dataclasses.replace(row, text=_text(known, "text"), licence=_text(known, "licence"))
     if f"{stem}.txt" in sidecars:
         return dataclasses.replace(row, text=_read(row.folder, f"{stem}.txt").strip())
-    return row
+    told = find(listed, row.path)
+    return row if told is None else dataclasses.replace(row, text=told.text, licence=told.licence)
 
 
 def _read(folder: str, path: str) -> str:
@@ -131,7 +136,7 @@ def _metrics(rows: list[Video]) -> dict[str, Any]:
 
 VIDEOS_STAGE = Stage(
     name="videos",
-    version=2,
+    version=3,  # with texts out of tables
     reads=(),
     writes=(VIDEOS,),
     run=_videos,

@@ -27,6 +27,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.scorers.clip import SPARSE
 from schemas.errors import ConfigError
 from schemas.settings import pick
 from schemas.verdicts import Selection, Verdict, VerdictRow
@@ -73,8 +74,8 @@ CLASSICAL: tuple[Rule, ...] = (
     Rule(name="damaged", column="scans.damaged_share", max=0.001, reason="overlaps a span that did not decode"),
     Rule(name="missed_cut", column="clips.max_inner_boundary", max=0.5, reason="a cut may have been missed inside it"),
     Rule(name="dark", column="score_luma.bright", min=0.15, reason="too dark"),
-    Rule(name="blur", column="score_blur.edge", min=0.09, reason="out of focus"),
-    Rule(name="freeze", column="score_freeze.longest_share", max=0.2, reason="the picture stands still and repeats"),
+    Rule(name="blur", column="score_blur.focus", min=0.235, reason="out of focus"),
+    Rule(name="freeze", column="score_freeze.longest_share", max=0.29, reason="the picture stands still and repeats"),
     Rule(name="static", column="score_motion.moving_share", min=0.004, reason="nothing moves"),
     Rule(name="flicker", column="score_flicker.amplitude", max=0.05, reason="brightness flickers"),
     Rule(name="text", column="score_text.area", max=0.012, reason="text is burnt in"),
@@ -218,6 +219,8 @@ def _word(rule: Rule, score: float | None, known: bool, skip: Mapping[str, str])
         return Verdict.SKIPPED, rule.not_applied
     if rule.name in skip:
         return Verdict.SKIPPED, skip[rule.name]
+    if not known and rule.column.split(".")[0] in SPARSE:
+        return Verdict.SKIPPED, "the clip has nothing to be judged by"
     if score is None or score != score:
         return Verdict.ERROR, "its scorer failed on this clip" if known else "the clip has no such score"
     if rule.min is not None and score < rule.min:

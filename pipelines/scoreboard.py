@@ -18,14 +18,14 @@ import pyarrow as pa
 from pipelines.manifest import aspect
 from pipelines.policy import Rule, Scores
 from pipelines.scorers import SCORERS
-from pipelines.scorers.clip import SCORE_CLIP
+from pipelines.scorers.clip import CLIP_OUTPUTS, SPARSE
 from schemas.clips import Clip
 from schemas.store import Commit
 from schemas.table import Table, column
 from schemas.verdicts import Selection, Verdict, VerdictRow
 
 SCORER_TABLES: tuple[Table, ...] = tuple(s.table for s in SCORERS)
-SCORE_TABLES: tuple[Table, ...] = (*SCORER_TABLES, SCORE_CLIP)
+SCORE_TABLES: tuple[Table, ...] = (*SCORER_TABLES, *CLIP_OUTPUTS)
 SEPARATOR = ","
 _NO_SCORE = ("clip_id", "error", "made_by", "model")
 _OF_CLIPS: dict[str, tuple[str, str, str]] = {
@@ -57,6 +57,8 @@ def _documented() -> dict[str, tuple[str, str, str]]:
 
 DOCUMENTED = _documented()
 COLUMNS = {name: name.removeprefix("score_").replace(".", "_") for name in DOCUMENTED}
+SPARSE_COLUMNS = frozenset(here for name, here in COLUMNS.items() if name.split(".")[0] in SPARSE)
+"""Columns that are null where they do not apply; a rule over them passes such a clip by."""
 """A rule's `table.column` to its column here."""
 
 

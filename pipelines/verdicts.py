@@ -13,7 +13,7 @@ from pipelines.contact_sheet import contact_sheet
 from pipelines.execute import Context, Output, Stage
 from pipelines.policy import Rule, judge, select
 from pipelines.scoreboard import COLUMNS, SCORE_TABLES, SCOREBOARD, SCORER_TABLES, Standing, board, score_names
-from pipelines.scorers.clip import SCORE_CLIP
+from pipelines.scorers.clip import CLIP_OUTPUTS, CLIP_TABLES
 from schemas.batches import beyond
 from schemas.checkpoints import CLIP_CHECKPOINT
 from schemas.clips import CLIPS, Clip
@@ -23,7 +23,6 @@ from schemas.table import to_rows
 from schemas.verdicts import SELECTIONS, VERDICTS, Selection, Verdict
 from schemas.videos import FRAMES, SCANS, VIDEOS
 
-CLIP_TABLES = {SCORE_CLIP.name}
 ONLY_SYNTHETIC = "CLIP scores come from a model that knows the synthetic world alone"
 _OF_CLIPS = ("max_inner_boundary", "width", "height", "fps")
 
@@ -40,7 +39,7 @@ def gather(context: Context, clips: list[Clip]) -> tuple[dict[str, dict[str, flo
         known["scans.damaged_share"] = damaged_share(clip, damage.get(clip.video_id, []))
     for table in SCORE_TABLES:
         rows = context.read_optional(table)
-        if rows is None:
+        if rows is None or (clips and not rows.num_rows):  # without rows it was not made: no head, no text
             continue
         names = [n for n in score_names(table) if n in rows.column_names]
         columns |= {f"{table.name}.{n}" for n in names}
@@ -167,7 +166,7 @@ VERDICTS_STAGE = Stage(
     name="verdicts",
     version=2,
     reads=(CLIPS, SCANS, VIDEOS, FRAMES, *SCORER_TABLES),
-    optional=(DUPLICATES, SCORE_CLIP, CLIP_CHECKPOINT),
+    optional=(DUPLICATES, *CLIP_OUTPUTS, CLIP_CHECKPOINT),
     writes=(VERDICTS, SELECTIONS, SCOREBOARD),
     run=_verdicts,
     settings=lambda config: config.policy.resolved(),

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.policy import Rule
-from pipelines.scoreboard import COLUMNS, SCOREBOARD, SEPARATOR, Standing
+from pipelines.scoreboard import COLUMNS, SCOREBOARD, SEPARATOR, SPARSE_COLUMNS, Standing
 from schemas.errors import UsageError
 from schemas.store import Store
 
@@ -216,7 +216,7 @@ def _judge(rows: pa.Table, asking: Plan) -> tuple[np.ndarray, np.ndarray]:
             rejects |= (values < low) * bit
         if high is not None:
             rejects |= (values > high) * bit
-        if score.null_count:
+        if score.null_count and column not in SPARSE_COLUMNS:
             errs |= np.isnan(values) * bit
     return rejects, errs
 

@@ -23,10 +23,21 @@ _REPEATS = 0.5
 def freeze(view: View) -> dict[str, float]:
     """Longest stretch of repeated frames, as a share of the clip and in seconds."""
     seconds = view.clip.end_s - view.clip.start_s
-    change = view.difference[1:] / max(float(np.median(view.contrast)), 1e-3)
+    change = view.difference[1:] / max(_contrast(view), 1e-3)
     fps = len(view.difference) / seconds if seconds > 0 else 25.0
     share = longest_freeze(change, max(2, round(_BRIDGE_S * fps))) / max(1, len(change))
     return {"longest_share": share, "longest_s": share * seconds}
+
+
+def _contrast(view: View) -> float:
+    """Median contrast inside the crop, in units of the whole picture's change.
+
+    Black bars raise the contrast of a picture and lower its change, so a letterboxed clip would seem to stand still.
+    """
+    if view.clip.crop is None or not len(view.grey):
+        return float(np.median(view.contrast))
+    share = view.clip.crop[2] * view.clip.crop[3] / max(1, view.picture_size[0] * view.picture_size[1])
+    return float(np.median(view.grey.std(axis=(1, 2)))) * share
 
 
 def longest_freeze(change: np.ndarray, bridge: int) -> int:
@@ -55,4 +66,5 @@ SCORER = Scorer(
         "longest_s": ("Longest stretch of repeated frames.", "s", "[0, inf)"),
     },
     freeze,
+    version=2,
 )

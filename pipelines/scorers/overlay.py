@@ -11,6 +11,7 @@ test chart the score is high, and rightly so.  Cost: about 1 ms per proxy.
 import numpy as np
 
 from pipelines.scorers.base import Scorer, View
+from pipelines.scorers.text import lines, strokes
 
 _CORNER = 0.34
 """Side of a corner, as a share of each side of the picture."""
@@ -24,6 +25,10 @@ _MOVED = 0.06
 """Range of a pixel's luma over the clip from which on it moves, [0, 1]."""
 _AROUND = 0.3
 """Width of the surroundings of a mark, in its longer sides."""
+_MOST_BESIDE = 0.1
+"""Share of strokes beside a mark, as high as it and 0.3 of its longer side wide."""
+_MOST_WRITING = 0.3
+"""Share of a mark's box that lines of writing may cover: a word of a subtitle is no logo."""
 _LEAST_AROUND, _LEAST_MOVING = 0.3, 0.5
 """Shares of the surroundings and of the whole picture that must move before standing still says anything: a house
 stands still among trees in the wind."""
@@ -36,7 +41,7 @@ def overlay(view: View) -> dict[str, float | None]:
     bright, dark = zip(*(stroke_contrast(f) for f in view.grey))
     still_bright, still_dark = np.percentile(bright, 10, axis=0), np.percentile(dark, 10, axis=0)
     moves = view.grey.max(axis=0) - view.grey.min(axis=0) > _MOVED
-    return {"corner": corner_mark(still_bright, still_dark, moves)}
+    return {"corner": corner_mark(still_bright, still_dark, moves, _writing(view))}
 
 
 def stroke_contrast(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -48,22 +53,32 @@ def stroke_contrast(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, kernel), cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, kernel)
 
 
-def corner_mark(bright: np.ndarray, dark: np.ndarray, moves: np.ndarray) -> float:
+def _writing(view: View) -> np.ndarray:
+    """Pixels in boxes of lines of writing, which is another score's business, (height, width) bool."""
+    here = np.zeros(view.grey.shape[1:], bool)
+    first, last = len(view.grey) // 3, 2 * len(view.grey) // 3
+    for x, y, w, h in lines(strokes(view.grey[first]) & strokes(view.grey[last]), view.grey[first]):
+        here[y : y + h, x : x + w] = True
+    return here
+
+
+def corner_mark(bright: np.ndarray, dark: np.ndarray, moves: np.ndarray, writing: np.ndarray) -> float:
     """Strength of the strongest blob of still strokes inside a corner, [0, 2].
 
     Args:
         bright, dark: (height, width) stroke contrast that holds over the whole clip, [0, 1].
         moves: (height, width) bool, pixels that change over the clip.
+        writing: (height, width) bool, pixels in lines of writing.
     """
     found = 0.0
     for level in _STROKES:
         # apart as well as together: the gap between a bright mark and the frame's edge is a dark stroke
         for mask in (bright > level, dark > level, (bright > level) | (dark > level)):
-            found = max(found, _marks_in(mask.astype(np.uint8), bright, dark, moves))
+            found = max(found, _marks_in(mask.astype(np.uint8), bright, dark, moves, writing))
     return found
 
 
-def _marks_in(mask: np.ndarray, bright: np.ndarray, dark: np.ndarray, moves: np.ndarray) -> float:
+def _marks_in(mask: np.ndarray, bright: np.ndarray, dark: np.ndarray, moves: np.ndarray, writing: np.ndarray) -> float:
     """The same among one mask's blobs."""
     import cv2
 
@@ -83,9 +98,18 @@ def _marks_in(mask: np.ndarray, bright: np.ndarray, dark: np.ndarray, moves: np.
         fill = float((inside & (mask[box] > 0)).mean())
         if fill < _LEAST_PIXELS:
             continue
+        if _goes_on(mask, x, y, w, h) or writing[box].mean() > _MOST_WRITING:
+            continue
         contrast = np.percentile(bright[box][inside], 90) + np.percentile(dark[box][inside], 90)
         best = max(best, float(contrast) * max(fill, _stillness(moves, inside, x, y)))
     return best
+
+
+def _goes_on(mask: np.ndarray, x: int, y: int, w: int, h: int) -> bool:
+    """Strokes go on to the left or to the right of a blob: it is a piece of a line of writing, or of a fence."""
+    reach = max(3, round(_AROUND * max(w, h)))
+    left, right = mask[y : y + h, max(0, x - reach) : x], mask[y : y + h, x + w : x + w + reach]
+    return max(float(side.mean()) if side.size else 0.0 for side in (left, right)) > _MOST_BESIDE
 
 
 def _stillness(moves: np.ndarray, inside: np.ndarray, x: int, y: int) -> float:

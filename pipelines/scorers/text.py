@@ -21,6 +21,8 @@ _STROKE = 0.22
 _PIECES = 4
 _ROW_HEIGHT = (0.03, 0.25)
 """Height of a row of text, in short sides."""
+_LEAST_WIDTH = 0.22
+"""Width of a line, in short sides; a logo with letters is narrower."""
 _LEAST_PX = 4
 """Height of the smallest letters that can be told from noise, pixel."""
 _FILL = 0.26
@@ -40,7 +42,7 @@ def text(view: View) -> dict[str, float | None]:
     masks = [strokes(f) for f in view.grey]
     pairs = list(itertools.pairwise(masks)) or [(masks[0], masks[0])]
     grey = list(view.grey)
-    areas = [row_area(a & b, g) for (a, b), g in zip(pairs, grey)]
+    areas = [sum(w * h for _, _, w, h in lines(a & b, g)) / g.size for (a, b), g in zip(pairs, grey)]
     return {"area": float(np.mean(areas)), "peak": float(np.max(areas))}
 
 
@@ -56,8 +58,8 @@ def strokes(grey: np.ndarray) -> np.ndarray:
     return np.asarray(bright & beside)
 
 
-def row_area(mask: np.ndarray, grey: np.ndarray) -> float:
-    """Share of the picture in boxes of lines of writing.
+def lines(mask: np.ndarray, grey: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """x, y, width and height of each line of writing.
 
     Args:
         mask: Strokes.
@@ -65,50 +67,54 @@ def row_area(mask: np.ndarray, grey: np.ndarray) -> float:
     """
     import cv2
 
-    height, width = mask.shape
-    reach = max(3, round(0.07 * min(height, width)))
+    reach = max(3, round(0.07 * min(mask.shape)))
     joined = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((1, reach), np.uint8))
     joined = cv2.morphologyEx(joined, cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
-    area = 0
+    found = []
     for label in range(1, count):
         x, y, w, h, _ = (int(v) for v in stats[label])
         if w < 4 or h < 3:
             continue
         box = (slice(y, y + h), slice(x, x + w))
         inside = mask[box] & (labels[box] == label)
-        area += sum(_line_area(inside[rows], grey[box][rows], min(height, width)) for rows in _lines(inside))
-    return area / (height * width)
+        for rows in _rows(inside):
+            span = _line(inside[rows], grey[box][rows], min(mask.shape))
+            if span is not None:
+                found.append((x + span[0], y + rows.start, span[1] - span[0], rows.stop - rows.start))
+    return found
 
 
-def _lines(inside: np.ndarray) -> list[slice]:
+def _rows(inside: np.ndarray) -> list[slice]:
     """Runs of scan lines with strokes, apart from thin ones between."""
     dense = inside.sum(axis=1)
     edges = np.diff(np.pad((dense > _GAP * max(1, dense.max())).astype(np.int8), 1))
     return [slice(int(a), int(b)) for a, b in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1))]
 
 
-def _line_area(inside: np.ndarray, grey: np.ndarray, short: int) -> int:
-    """Pixels in the box of a line, 0 if it is not writing."""
+def _line(inside: np.ndarray, grey: np.ndarray, short: int) -> tuple[int, int] | None:
+    """First and last column (exclusive) of a line, None if it is not writing."""
     import cv2
 
     columns = np.flatnonzero(inside.any(axis=0))
     if not len(columns):
-        return 0
+        return None
     inside, grey = inside[:, columns[0] : columns[-1] + 1], grey[:, columns[0] : columns[-1] + 1]
     height, width = inside.shape
-    if not max(_LEAST_PX, _ROW_HEIGHT[0] * short) <= height <= _ROW_HEIGHT[1] * short or width < 1.5 * height:
-        return 0
+    if not max(_LEAST_PX, _ROW_HEIGHT[0] * short) <= height <= _ROW_HEIGHT[1] * short:
+        return None
+    if width < max(1.5 * height, _LEAST_WIDTH * short):
+        return None
     if inside.mean() < _FILL or _steps(inside.astype(np.uint8)) < _PIECES:
-        return 0
+        return None
     count, _, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
     if stats[1:count, cv2.CC_STAT_HEIGHT].mean() < _PIECE_HEIGHT * height:
-        return 0
+        return None
     bright = grey[inside]
     core, between = bright[bright >= np.median(bright)], float(np.median(grey[~inside])) if not inside.all() else 0.0
     if core.std() > _UNEVEN * max(float(core.mean()) - between, 0.01):
-        return 0
-    return int(height * width)
+        return None
+    return int(columns[0]), int(columns[-1]) + 1
 
 
 def _steps(inside: np.ndarray) -> int:

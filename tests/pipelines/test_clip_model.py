@@ -2,18 +2,23 @@
 
 import io
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.clip_model import CLIP_MODEL_STAGE, WEIGHTS, ClipConfig, sentences
+from pipelines.clip_heads import read_head
+from pipelines.clip_model import AESTHETIC, CLIP_MODEL_STAGE, WEIGHTS, ClipConfig, sentences
+from pipelines.clip_scores import EmbedConfig
 from pipelines.config import CurationConfig
 from pipelines.embed import CAPTION_SCORES_STAGE, EMBEDDINGS_STAGE, score_caption
 from pipelines.execute import run_stage
+from pipelines.policy import Rule, judge
 from pipelines.scan_stage import SCAN_STAGE
-from pipelines.scorers.clip import SCORE_CLIP
+from pipelines.scorers.clip import CLIP_OUTPUTS, SCORE_AESTHETIC, SCORE_CLIP, SCORE_SIDECAR, SCORE_UNSAFE
 from pipelines.shots_stage import SHOTS_STAGE
 from pipelines.verdicts import ONLY_SYNTHETIC
 from schemas import batches
@@ -23,6 +28,7 @@ from schemas.clips import CLIPS
 from schemas.errors import MissingTable, ModelError
 from schemas.scores import EMBEDDINGS
 from schemas.store import Store
+from schemas.verdicts import Verdict
 from schemas.videos import VIDEOS
 from tests.videos import make_video, shot
 
@@ -101,14 +107,16 @@ def test_a_named_folder_is_used_without_training(trained: Store, tmp_path: Path)
     assert (row["knows"], row["steps"]) == ("general", 0)
 
 
-def _scanned(trained: Store, tmp_path: Path) -> Store:
+def _scanned(trained: Store, tmp_path: Path, kind: str = batches.FOOTAGE) -> Store:
     store = Store(tmp_path / "root").create()
     make_video(tmp_path / "f" / "a.mp4", shot(1, 30) + shot(2, 30))
-    batches.register(store, batches.Batch(name="one", folder=str(tmp_path / "f"), kind=batches.FOOTAGE))
+    (tmp_path / "f" / "words.csv").write_text("path,text\na.mp4,A red wall. A blue wall.\n")
+    batches.register(store, batches.Batch(name="one", folder=str(tmp_path / "f"), kind=kind))
     row = trained.read(CLIP_CHECKPOINT)
     path = row["path"][0].as_py()
     store.write_bytes(trained.read_bytes(path, WEIGHTS), path, WEIGHTS)
-    store.write_bytes(trained.read_bytes(path, "open_clip_config.json"), path, "open_clip_config.json")
+    for name in ("open_clip_config.json", AESTHETIC):
+        store.write_bytes(trained.read_bytes(path, name), path, name)
     store.commit(CLIP_CHECKPOINT, row)
     from pipelines.ingest import VIDEOS_STAGE
 
@@ -128,6 +136,71 @@ def test_clips_get_unit_vectors_and_a_note_where_clip_does_not_know_the_footage(
     assert all(
         -1 <= r["first_to_last"] <= 1 and not r["error"] for r in store.read(SCORE_CLIP, batch="one").to_pylist()
     )
+
+
+def _scores(store: Store, config: EmbedConfig, table: Any) -> list[dict[str, Any]]:
+    run_stage(EMBEDDINGS_STAGE, store, CurationConfig(embed=config), batch="one")
+    return store.read(table, batch="one").to_pylist()
+
+
+def test_a_clip_that_knows_the_footage_scores_beauty_safety_and_the_sources_own_text(
+    trained: Store, tmp_path: Path
+) -> None:
+    store = _scanned(trained, tmp_path, batches.SYNTHETIC)
+    found = {t.name: _scores(store, EmbedConfig(), t) for t in CLIP_OUTPUTS}
+    assert {name: len(rows) for name, rows in found.items()} == dict.fromkeys((t.name for t in CLIP_OUTPUTS), 2)
+    assert all(not r["error"] for rows in found.values() for r in rows)
+    assert all(r["least"] <= r["mean"] for r in found["score_aesthetic"])
+    assert all(-1 <= r["best"] <= 1 for r in found["score_sidecar"])
+    assert all(-1 <= r["score"] <= 1 for r in found["score_unsafe"])
+    assert _scores(store, EmbedConfig(aesthetic="off"), SCORE_AESTHETIC) == []
+
+
+def test_a_head_by_path_takes_the_place_of_ours_and_its_bytes_decide(trained: Store, tmp_path: Path) -> None:
+    import torch
+
+    store, path = _scanned(trained, tmp_path, batches.SYNTHETIC), tmp_path / "head.pth"
+    seen = []
+    for level in (4.0, 6.0):
+        torch.save({"weight": torch.zeros(1, 32), "bias": torch.tensor([level])}, path)
+        seen.append({r["mean"] for r in _scores(store, EmbedConfig(aesthetic=str(path)), SCORE_AESTHETIC)})
+    assert seen == [{4.0}, {6.0}]
+
+
+def brightness(frames: list[Any]) -> float:
+    """A plug-in."""
+    return float(np.mean(frames) / 255)
+
+
+def broken(frames: list[Any]) -> float:
+    """A plug-in that fails."""
+    raise RuntimeError("no licence")
+
+
+def test_a_plug_in_judges_safety_where_clip_cannot(
+    trained: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = _scanned(trained, tmp_path)
+    monkeypatch.setitem(sys.modules, "plugs", sys.modules[__name__])
+    assert _scores(store, EmbedConfig(), SCORE_UNSAFE) == []
+    rows = _scores(store, EmbedConfig(unsafe_by="plugs:brightness"), SCORE_UNSAFE)
+    assert all(0.1 < r["score"] < 0.9 for r in rows)
+    rows = _scores(store, EmbedConfig(unsafe_by="plugs:broken"), SCORE_UNSAFE)
+    assert [(r["score"], r["error"]) for r in rows] == [(None, "RuntimeError: no licence")] * 2
+    assert len(_scores(store, EmbedConfig(unsafe_by="plugs:broken"), SCORE_CLIP)) == 2
+
+
+def test_a_clip_without_a_text_is_passed_by_and_one_with_a_poor_one_is_not() -> None:
+    rule = Rule(name="off_topic", column=f"{SCORE_SIDECAR.name}.best", min=0.2, reason="not what its text says")
+    known: list[dict[str, float | None]] = [{}, {rule.column: 0.1}, {rule.column: None}]
+    words = [judge("c", scores, (rule,), {}, "m")[0].verdict for scores in known]
+    assert words == [Verdict.SKIPPED, Verdict.REJECT, Verdict.ERROR]
+
+
+def test_the_head_of_the_synthetic_world_says_how_well_it_does(trained: Store) -> None:
+    row = trained.read(CLIP_CHECKPOINT).to_pylist()[0]
+    assert 0 <= json.loads(row["metrics"])["aesthetic_auc"] <= 1
+    assert read_head(f"{trained.fetch(row['path'])}/{AESTHETIC}", 32).dim == 32
 
 
 def test_a_checkpoint_that_is_gone_stops_the_stage_with_the_remedy(trained: Store, tmp_path: Path) -> None:
