@@ -55,8 +55,9 @@ def current_clip(context: Context) -> Checkpoint:
 
 def _load(root: str, row: Checkpoint, config: EmbedConfig, knows: bool, made_by: str) -> Callable[[_Item], Tables]:
     """Runs once per worker: load the model, read prompts and heads, return the function over items."""
+    loaded = load_clip(root, row)
     folder = "" if row.path.startswith("{") else Store(root).fetch(row.path)
-    asker = make_asker(load_clip(root, row), folder, config, knows, made_by)
+    asker = make_asker(loaded, folder, config, knows, made_by)
     return partial(_embed, asker, row.digest)
 
 
