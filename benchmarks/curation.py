@@ -22,11 +22,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import chain, footage
-from benchmarks.machine import Stopwatch, cpu_s, decode_once, keep, machine, say, timed
+from benchmarks.machine import Stopwatch, call, cpu_s, decode_once, ffmpeg, keep, machine, say, timed
 from schemas.errors import DailiesError
 
 KEEP_SHARE = 0.27
@@ -45,10 +46,13 @@ def scan_cost(words: argparse.Namespace, work: Path) -> dict[str, Any]:
     for listed in videos_and_sidecars(list_files(words.footage))[0]:
         if listed.path not in footage.LEFT_OUT:
             groups["mixed"].append(Path(words.footage, listed.path))
-    found: dict[str, Any] = {"left_out": footage.LEFT_OUT}
+    start = statistics.median(timed(lambda: call([ffmpeg(), "-version"]))[0] for _ in range(5))
+    found: dict[str, Any] = {"left_out": footage.LEFT_OUT, "ffmpeg_start_cpu_s": round(start, 3)}
     warm = probe(str(hd.parent), hd.name, 0, ProbeConfig())
     for name, paths in groups.items():
-        rows = []
+        rows: list[dict[str, Any]] = []
+        if words.group not in ("both", name):
+            continue
         for path in paths:
             video = probe(str(path.parent), path.name, 0, ProbeConfig())
             if video.is_image or video.status not in ("ok", "damaged"):
@@ -65,7 +69,7 @@ def scan_cost(words: argparse.Namespace, work: Path) -> dict[str, Any]:
             rows.append({"file": path.name, "size": f"{video.coded_width}x{video.coded_height}", "frames": frames,
                          "decode_passes": passes, "pairs": pairs})  # fmt: skip
             say(f"{path.name[:40]:40s} {rows[-1]['size']:>10s} ratio {_ratio(pairs):.2f}")
-        found[name] = _summary(rows)
+        found[name] = _summary(rows, start)
     return found
 
 
@@ -73,7 +77,7 @@ def _ratio(pairs: Iterable[tuple[float, float]]) -> float:
     return statistics.median(cost / max(floor, 1e-3) for floor, cost in pairs)
 
 
-def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(rows: list[dict[str, Any]], start_s: float) -> dict[str, Any]:
     runs = list(zip(*(r["pairs"] for r in rows)))
     whole = [(sum(p[0] for p in run), sum(p[1] for p in run)) for run in runs]
     classes: dict[str, list[Any]] = {}
@@ -89,6 +93,7 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "ffmpeg_cpu_s": [round(w[0], 2) for w in whole],
         "scan_cpu_s": [round(w[1], 2) for w in whole],
         "ratio": round(_ratio(whole), 3),
+        "ratio_less_ffmpeg_start": round(_ratio((w[0] - start_s * len(rows), w[1]) for w in whole), 3),
         "median_ratio_of_files": round(statistics.median(_ratio(r["pairs"]) for r in rows), 3),
         "ratio_by_size": {
             name: round(_ratio([(sum(p[0] for p in run), sum(p[1] for p in run))
@@ -101,16 +106,16 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _stages(store: Any, folder: Path, names: Iterable[str], config: Any) -> dict[str, float]:
     """Bring stages up to date in this process; CPU seconds of each."""
-    from pipelines.execute import run_stage
+    from pipelines.execute import executor, run_stage
     from pipelines.stages import STAGES
     from schemas import batches
 
     batches.register(store, batches.Batch(name="b", folder=str(folder), kind=batches.FOOTAGE))
-    known, spent = {s.name: s for s in STAGES}, {}
+    known, spent, here = {s.name: s for s in STAGES}, {}, executor("inline")
+    batch_of = {s.name: "b" if s.partitioned else None for s in STAGES}
     for name in names:
-        spent[name], result = timed(
-            lambda n=name: run_stage(known[n], store, config, batch="b" if known[n].partitioned else None)
-        )  # type: ignore[misc]
+        bring = partial(run_stage, known[name], store, config, batch=batch_of[name], executor=here)
+        spent[name], result = timed(bring)
         spent[name] = round(spent[name], 2)
         say(f"ours: {name}: {spent[name]:.2f} CPU s, {'computed' if result.computed else 'reused'}")
     return spent
@@ -139,7 +144,7 @@ def whole_chain(words: argparse.Namespace, work: Path) -> dict[str, Any]:
     return {
         "files": [p.name for p in paths],
         "decode_floor_cpu_s": round(floor, 2),
-        "kept_share_of_seconds": kept,
+        "kept_share_of_pixels": kept,
         "ours_cpu_s": ours_s,
         "ours_by_stage": ours,
         "chain_cpu_s": theirs_s,
@@ -151,20 +156,23 @@ def whole_chain(words: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 def _keeping(store: Any, config: Any, share: float) -> tuple[Any, float]:
-    """A policy of one rule, on motion, that keeps about that share of the seconds: the mark names the share."""
+    """A policy of one rule, on motion, that keeps about that share of the pixels: the mark names the share.
+
+    Pixels (frames times area), not seconds: a second of 1080p costs six times one of 480p on both sides.
+    """
     from pipelines.policy import PolicyConfig, Rule
     from pipelines.scorers import SCORERS
     from schemas.clips import CLIPS
 
     table = next(s for s in SCORERS if s.name == "motion").table
-    score = {r["clip_id"]: r for r in store.read(table, batch="b").to_pylist()}
     column = next(n for n in table.schema.names if n not in ("clip_id", "error", "made_by"))
-    length = {c["clip_id"]: c["end_s"] - c["start_s"] for c in store.read(CLIPS, batch="b").to_pylist()}
-    order = sorted(length, key=lambda c: -(score[c][column] or 0.0))
-    total, kept, best = sum(length.values()), 0.0, (1.0, 0.0, 0.0)
-    for clip in order:
-        kept += length[clip]
-        best = min(best, (abs(kept / total - share), float(score[clip][column] or 0.0), kept / total))
+    score = {r["clip_id"]: float(r[column] or 0.0) for r in store.read(table, batch="b").to_pylist()}
+    size = {c["clip_id"]: (c["end_frame"] - c["start_frame"]) * c["width"] * c["height"]
+            for c in store.read(CLIPS, batch="b").to_pylist()}  # fmt: skip
+    total, kept, best = sum(size.values()), 0, (1.0, 0.0, 0.0)
+    for clip in sorted(size, key=lambda c: -score[c]):
+        kept += size[clip]
+        best = min(best, (abs(kept / total - share), score[clip], kept / total))
     rule = Rule(name="benchmark", column=f"{table.name}.{column}", reason="moves too little", min=best[1])
     return dataclasses.replace(config, policy=PolicyConfig(rules=(rule,))), round(best[2], 3)
 
@@ -239,6 +247,7 @@ def main() -> int:
     ask.add_argument("--work", default="runs/benchmarks", help="where films are made (default: %(default)s)")
     ask.add_argument("--seconds", type=int, default=60, help="length of the 1080p film, s (default: %(default)s)")
     ask.add_argument("--runs", type=int, default=3, help="scan: alternating runs (default: %(default)s)")
+    ask.add_argument("--group", choices=("full_hd", "mixed", "both"), default="both", help="scan: which films")
     ask.add_argument("--minutes", type=float, nargs="+", default=[10, 30, 120], help="memory: lengths of the films")
     ask.add_argument("--keep", action="store_true", help="write benchmarks/results/curation-<what>.json")
     ask.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -257,7 +266,9 @@ def main() -> int:
         say(f"benchmarks.curation: {e}")
         return e.exit_code
     if words.keep:
-        found = keep(f"curation-{words.what}", found, command, started)
+        suffix = f"-{words.group}" if words.what == "scan" and words.group != "both" else ""
+        command += f" --group {words.group}" if suffix else ""
+        found = keep(f"curation-{words.what}{suffix}", found, command, started)
     shown = found if words.json or words.what == "one-scan" else {k: v for k, v in found.items() if k != "by_file"}
     print(json.dumps(shown, indent=None if words.json or words.what == "one-scan" else 1))
     return 0

@@ -5,6 +5,7 @@ decoded once more in one go, and its `decode_passes` is 2.
 """
 
 import dataclasses
+import itertools
 import sys
 from collections import Counter
 from functools import partial
@@ -72,6 +73,7 @@ def _scan(context: Context) -> Output:
     videos = [v for v in to_rows(context.read(VIDEOS), Video) if v.duplicate_of is None]
     tables = _each(context, [Work(v, p) for v in videos for p in plan(v, config)])
     joined, again = _joined(tables, {v.video_id: v for v in videos}, config)
+    del tables  # the candidates that were not chosen
     if again:
         repeated = _each(context, [Work(v) for v in again])
         twice = pa.array([2 if n else 0 for n in repeated[SCANS.name]["num_frames"].to_pylist()], pa.int64())
@@ -99,21 +101,35 @@ def _joined(
     tables: dict[str, pa.Table], videos: dict[str, Video], config: ScanConfig
 ) -> tuple[list[dict[str, pa.Table]], list[Video]]:
     """Rows of whole videos and of joined ones, and the videos that must be decoded in one go."""
-    parts = tables[SCAN_PARTS.name]
-    ids = pa.array(sorted(set(parts["video_id"].to_pylist())), pa.string())
-    in_parts = pc.is_in(tables[FRAMES.name]["video_id"], value_set=ids)
-    found = [{**tables, FRAMES.name: tables[FRAMES.name].filter(pc.invert(in_parts))}]
-    candidates = tables[FRAMES.name].filter(in_parts)
+    parts, frames = tables[SCAN_PARTS.name], tables[FRAMES.name]
+    in_parts = set(parts["video_id"].to_pylist())
+    runs = _runs(frames)
+    whole = [frames.slice(start, length) for video_id, start, length in runs if video_id not in in_parts]
+    found = [{t.name: tables[t.name] for t in (SCANS, SIGNALS)} | {FRAMES.name: _one(whole)}]
     again = []
-    for video_id in ids.to_pylist():
+    for video_id in sorted(in_parts):
         mine = parts.filter(pc.equal(parts["video_id"], video_id)).sort_by("part")
+        kept = [frames.slice(start, length) for name, start, length in runs if name == video_id]
         try:
-            frames = candidates.filter(pc.equal(candidates["video_id"], video_id))
-            found.append(join(videos[video_id], mine, frames, config))
-        except CannotJoin as e:
+            found.append(join(videos[video_id], mine, _one(kept), config))
+        except (CannotJoin, ArithmeticError, LookupError, ValueError) as e:
             print(f"scan: {videos[video_id].path} is decoded in one go: {e}", file=sys.stderr, flush=True)
             again.append(videos[video_id])
     return found, again
+
+
+def _one(pieces: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables([FRAMES.empty(), *pieces])
+
+
+def _runs(frames: pa.Table) -> list[tuple[str, int, int]]:
+    """(video, first row, rows) of neighbouring rows of one video: slices copy no picture."""
+    found, start = [], 0
+    for video_id, rows in itertools.groupby(frames["video_id"].to_pylist()):
+        length = sum(1 for _ in rows)
+        found.append((video_id, start, length))
+        start += length
+    return found
 
 
 def _metrics(tables: dict[str, pa.Table]) -> dict[str, Any]:
