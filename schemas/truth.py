@@ -31,8 +31,10 @@ class TruthShot:
     cut_in: str = column("start, hard, fade or dissolve.")
     transition_start_frame: int = column("First frame of the transition before it; start_frame for a hard cut.")
     defect: str = column("none, blur, dark, freeze, letterbox, flicker, text, watermark, static, near_duplicate.")
-    flash_start_frame: int | None = column("First frame of a flash inside it, which is no cut; null if none.")
-    flash_end_frame: int | None = column("Frame after the last of that flash; null if none.")
+    flash_start_frame: int | None = column(
+        "First frame of a flash inside it, which is no cut; null if none.", default=None
+    )
+    flash_end_frame: int | None = column("Frame after the last of that flash; null if none.", default=None)
     duplicate_of: str | None = column("`path#shot_index` of the shot it nearly repeats; null if none.")
     fields: Fields = column("Subjects, camera, background as rendered.")
     short: str = column("A short caption.")
