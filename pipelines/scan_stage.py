@@ -159,7 +159,7 @@ def curves_kb_per_s(signals: pa.Table) -> float:
 
 SCAN_STAGE = Stage(
     name="scan",
-    version=7,  # thumbnails by exact sums; proxies scaled in YUV, on a grid that starts anew after 20 s without a cut
+    version=8,
     reads=(VIDEOS,),
     writes=(SCANS, SIGNALS, FRAMES),
     run=_scan,

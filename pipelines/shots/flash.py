@@ -4,7 +4,7 @@ A photographer's flash, lightning or a dropped frame makes the strongest change 
 the picture jumps out of calm is asked whether, within `max_s`, a frame comes that looks like the one before the
 jump; how much of the deviation is left then gives the evidence, and the frames between get it.  A flash that dies
 away slowly is found too, since only its end is compared; the bottom of a fade and flickering light are none, because
-no calm comes before them.  Cost: at each jump some differences of 384 bytes.
+no calm comes before or after them.  Cost: at each jump some differences of 384 bytes.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from pipelines.shots.gradual import speeds
 _FLOOR = 0.25
 """Evidence that is not worth writing down."""
 _CALM = 3
-"""Frames before a flash that must be calm."""
+"""Frames before and after a flash that must be calm."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class FlashConfig:
     min_step: float = 0.03
     """Smallest mean change of the thumbnail into a flash, [0, 1]."""
     min_calm: float = 2.5
-    """That change over the largest of the three frames before it."""
+    """That change over the largest one in the three frames before the flash, and in the three after it."""
 
     def __post_init__(self) -> None:
         if self.max_s <= 0 or not 0 < self.max_left < 1:
@@ -58,6 +58,7 @@ def flash_evidence(thumbs: np.ndarray, seconds: np.ndarray, config: FlashConfig)
             left = change[i] / max(float(change[1:i].max()), 1e-3)
             if (evidence := 0.5 * config.max_left / max(left, 1e-3)) > 1.02 * best:
                 best, end = evidence, start - 1 + i
-        if best >= _FLOOR:
+        calm = float(steps[end + 1 : end + 1 + _CALM].max(initial=0)) * config.min_calm <= float(steps[start])
+        if best >= _FLOOR and calm:
             found[start:end] = np.maximum(found[start:end], min(best, 1.0))
     return found

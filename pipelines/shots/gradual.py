@@ -17,10 +17,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines.shots.fades import runs
 from pipelines.shots.signals import SignalCurves
 
 _HALVES = (2, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 30)
 _BLOCK = 4096
+_TURN = 0.01
+"""Smallest change of mean luma that counts as a turn of flickering light, [0, 1]."""
+_TURNS = 6
+"""Turns in a row that make a flicker."""
 _FLOOR = 0.3
 """Evidence under which a stretch is not written down."""
 
@@ -39,7 +44,7 @@ class GradualConfig:
     """Largest deviation of the mixture's share from growing evenly, [0, 1]."""
     max_jump: float = 2.5
     """Largest change between two frames, over the mean one."""
-    min_speed_up: float = 1.15
+    min_speed_up: float = 1.0
     """How much faster the picture changes inside than on the faster side."""
     min_speed_up_one_side: float = 1.8
     """The same against the slower side."""
@@ -56,7 +61,9 @@ class GradualConfig:
 
 def dissolve_evidence(curves: SignalCurves, fps: float, config: GradualConfig) -> np.ndarray:
     """Evidence that a frame lies in a dissolve, (frame,) float32 in [0, 1]; the best stretches, without overlap."""
-    thumbs, variances = curves.thumbs, (curves.sharpness, curves.contrast**2)
+    flickers = flickering(curves.luma)
+    thumbs = steadied(curves.thumbs, flickers)
+    variances = [steadied(v, flickers) for v in (curves.sharpness, curves.contrast**2)]
     evidence = np.zeros(len(thumbs), np.float32)
     if len(thumbs) < 6:
         return evidence
@@ -72,6 +79,28 @@ def dissolve_evidence(curves: SignalCurves, fps: float, config: GradualConfig) -
         if not evidence[max(0, low - 1) : high + 1].any():
             evidence[low:high] = strength
     return evidence
+
+
+def flickering(luma: np.ndarray) -> np.ndarray:
+    """Frames, (frame,) bool, of a stretch in which brightness goes up and down with every frame."""
+    steps = np.diff(luma.astype(np.float64), prepend=luma[:1], append=luma[-1:])
+    turns = (steps[1:] * steps[:-1] < 0) & (np.minimum(np.abs(steps[1:]), np.abs(steps[:-1])) > _TURN)
+    found = np.zeros(len(luma), bool)
+    for start, end in runs(turns):
+        if end - start >= _TURNS:
+            found[max(0, start - 1) : end + 1] = True
+    return found
+
+
+def steadied(values: np.ndarray, flickers: np.ndarray) -> np.ndarray:
+    """Values per frame, of flickering frames a weighted mean with those beside; a dissolve stays what it is."""
+    where = np.flatnonzero(flickers[1:-1]) + 1
+    if not len(where):
+        return values
+    exact = values.astype(np.float32)
+    out = values.copy()
+    out[where] = (exact[where - 1] + 2 * exact[where] + exact[where + 1]) / 4
+    return out
 
 
 def speeds(thumbs: np.ndarray) -> np.ndarray:

@@ -74,6 +74,28 @@ def test_a_dissolve_is_trimmed_by_its_own_extent(tmp_path: Path, length: int) ->
     assert abs(shots[1].start_frame - (40 + length)) <= 1
 
 
+def test_a_dissolve_out_of_flickering_light_is_one(tmp_path: Path) -> None:
+    first, second = shot(6, 56, step=0), shot(7, 56, step=0)
+    lit = [np.clip(f * (0.75 if i % 2 else 1.2), 0, 255).astype(np.uint8) for i, f in enumerate(first)]
+    middle = [mix(lit[40 + i], second[i], (i + 1) / 17) for i in range(16)]
+    shots, _ = scan_frames(tmp_path / "a.mp4", lit[:40] + middle + second[16:])
+    assert [s.cut_in for s in shots] == ["start", "dissolve"]
+    assert abs(shots[0].end_frame - 40) <= 3
+    assert abs(shots[1].start_frame - 56) <= 3
+
+
+def test_a_thing_that_moves_evenly_is_no_dissolve(tmp_path: Path) -> None:
+    """It changes the picture in even shares, and keeps its contrast."""
+    base, frames = textured(9), []
+    for i in range(60):
+        frame = base.copy()
+        x = 10 + 6 * min(max(i - 20, 0), 20)
+        frame[30:70, x : x + 30] = 235
+        frames.append(frame)
+    shots, _ = scan_frames(tmp_path / "a.mp4", frames)
+    assert len(shots) == 1
+
+
 def test_a_fade_through_black_is_trimmed_by_its_own_extent(tmp_path: Path) -> None:
     first, second, black = shot(8, 40), shot(9, 40), np.zeros((96, 160, 3), np.uint8)
     out = [mix(first[-1], black, (i + 1) / 11) for i in range(10)]
