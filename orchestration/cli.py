@@ -25,7 +25,7 @@ Raw footage in; a curated, densely captioned Parquet manifest and a native-shape
   curation      curate FOLDER, stage NAME, whatif, label, calibrate
   captions      captioner train, captioner evaluate, caption, manifest freeze, manifest list
   training      train autoencoder, train dit, train verify, sample, credentials, evaluate
-  look          report, sql, audit CLIP_ID, explain clip|step
+  look          report, sql, audit CLIP_ID, explain clip|step, diff A B, forget VIDEO
   services      up, ui, down
 """
 
@@ -158,6 +158,12 @@ def parser() -> argparse.ArgumentParser:
     explain = add("explain", "what training saw of a clip, or in a step", _lazily("look_commands", "explain"))
     explain.add_argument("what", choices=("clip", "step"))
     explain.add_argument("id", help="clip id or step number")
+    diff = add("diff", "two manifests: clips that came, went or changed, and why", _lazily("history_commands", "diff"))
+    diff.add_argument("older", help="digest, or how it begins")
+    diff.add_argument("newer", nargs="?", default="current", help="digest, or how it begins (default: the current one)")
+    forget = add("forget", "remove a video, and list what has seen it", _lazily("history_commands", "forget"))
+    forget.add_argument("video", help="its path as `videos` has it, or its id")
+    forget.add_argument("--yes", action="store_true", help="remove it; without this, only say what would go")
     up = add("up", "start Ray on loopback for this root", _lazily("serve_commands", "up"))
     up.add_argument("--ui", action="store_true", help="Dagster's pages too")
     ui = add("ui", "start Ray and Dagster's pages", _lazily("serve_commands", "ui"))

@@ -162,6 +162,17 @@ class Store:
         self._write_parquet(rows, self.table_path(table, batch), scanned=table.scanned)
         return made
 
+    def shrink(self, table: Table, rows: pa.Table, *, batch: str | None = None) -> Commit:
+        """Replace a table by some of its own rows, in the schema that it was written with; what made it stays said."""
+        before = self.committed(table, batch)
+        if before is None:
+            raise MissingTable(f"table `{table.name}` not found under {self.root}")
+        made = dataclasses.replace(before, rows=rows.num_rows, content=content_digest(rows))
+        footer = {_FOOTER: json.dumps(dataclasses.asdict(made), sort_keys=True).encode()}
+        rows = rows.replace_schema_metadata(footer)
+        self._write_parquet(rows, self.table_path(table, batch), scanned=table.scanned)
+        return made
+
     def committed(self, table: Table, batch: str | None = None) -> Commit | None:
         """What is there now, from the footer alone; None if the table was never made."""
         path = self.table_path(table, batch)
