@@ -1,6 +1,6 @@
 """Hard cuts on real footage: ours beside each single PySceneDetect detector at its defaults, on the same files.
 
-    python -m benchmarks.cuts ../shared/footage --out benchmarks/results/cuts.json
+    python -m benchmarks.cuts ../shared/footage --without long_black_180p_av1.mp4 --out benchmarks/results/cuts.json
     python -m benchmarks.cuts ../shared/footage --transnet transnetv2-pytorch-weights.pth
 
 `CUTS.csv` in the folder says where the eye saw cuts (file, type, frame_index, transition_start_s, transition_end_s,
@@ -15,6 +15,7 @@ import csv
 import dataclasses
 import json
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -207,6 +208,7 @@ def main() -> int:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("folder", type=Path, help="footage with CUTS.csv and INDEX.csv")
     ask.add_argument("--files", nargs="*", help="only these files")
+    ask.add_argument("--without", nargs="*", default=[], help="not these files")
     ask.add_argument("--out", type=Path, help="also write the result here, as JSON")
     ask.add_argument("--transnet", help="weights of TransNetV2, to be compared too")
     words = ask.parse_args()
@@ -215,11 +217,12 @@ def main() -> int:
         from pipelines.shots import transnet
 
         model = transnet.load(words.transnet)
-    names = words.files or sorted(read_truth(words.folder))
+    names = [n for n in words.files or sorted(read_truth(words.folder)) if n not in words.without]
     found = compare(words.folder, names, lambda text: print(text, file=sys.stderr, flush=True), model)
     print(as_text(found))
     if words.out:
         words.out.parent.mkdir(parents=True, exist_ok=True)
+        found |= {"date": time.strftime("%Y-%m-%d"), "without": words.without}
         words.out.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     best = max(found["hard"][name]["f1"] or 0 for name in DETECTORS)
     return 0 if (found["hard"]["ours"]["f1"] or 0) >= best else 1

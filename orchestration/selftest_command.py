@@ -3,19 +3,19 @@
 import argparse
 import contextlib
 import dataclasses
+import os
 import tempfile
 from collections.abc import Iterator
 
-from orchestration.ask import Answer, Ask, line, say
+from orchestration.ask import Answer, Ask, line, say, workers_of
 from pipelines import selftest
-from pipelines.execute import executor
 from schemas import batches
 from schemas.errors import UsageError
 from schemas.store import Store
 
 
 def run(question: Ask, args: argparse.Namespace) -> Answer:
-    """Render, curate, count; exit code 1 where a mark is missed."""
+    """Render, curate, count, on all CPUs; exit code 1 where a mark is missed."""
     if not args.root:  # what a demo's root was made with is no part of this
         question = dataclasses.replace(question, recipe=args.recipe or "demo", settings=tuple(args.set or ()))
     if args.scale <= 0:
@@ -26,7 +26,7 @@ def run(question: Ask, args: argparse.Namespace) -> Answer:
         others = [name for name in batches.names(store) if name != selftest.BATCH]
         if others:
             raise UsageError(f"root {store.root} holds other footage ({', '.join(others)}); name an empty one")
-        workers = executor(question.executor)
+        workers = workers_of(dataclasses.replace(question, root=store.root, workers=question.workers or os.cpu_count()))
         tallies = selftest.run(store, config, seed, args.scale, workers, lambda result: say(line(result)))
     missed = selftest.below_marks(tallies)
     text = selftest.as_text(tallies) + "".join(f"\nmissed  {m}" for m in missed)
