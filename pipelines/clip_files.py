@@ -114,7 +114,8 @@ def _clip_files(context: Context) -> Output:
     )
     rows = tables[CLIP_FILES.name].to_pylist()
     jpegs = jpegs_by_clip(context.read(FRAMES, ["video_id", "frame_index", "jpeg"]), clips, 1)
-    shown = [(jpegs[r["clip_id"]][0], f"{r['width']}x{r['height']} {r['duration_s']:.1f}s") for r in rows if r["path"]]
+    pictured = [r for r in rows if r["path"] and jpegs[r["clip_id"]]]  # a clip between two proxies has no picture
+    shown = [(jpegs[r["clip_id"]][0], f"{r['width']}x{r['height']} {r['duration_s']:.1f}s") for r in pictured]
     return Output(tables, metrics=_metrics(rows), pictures={"clips": contact_sheet(shown)})
 
 
