@@ -30,6 +30,9 @@ Raw footage in; a curated, densely captioned Parquet manifest and a native-shape
 """
 
 
+_POLICY = "a TOML file of rules, or preset:NAME such as preset:cosmos or preset:easyanimate (default: the recipe's)"
+
+
 def _lazily(module: str, name: str) -> Command:
     def command(question: Ask, args: argparse.Namespace) -> Answer:
         import importlib
@@ -108,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     bounds = _options("bounds", "move a bound: rule.min=0.3, rule.max=none, rule=off, table.column.min=1; repeatable")
     what = "other rules over the scores that are there: funnel, overlap, hours left, what changes"
     whatif = add("whatif", what, _lazily("whatif_command", "whatif"), options=bounds)
-    whatif.add_argument("--policy", metavar="FILE", help="a TOML file of rules or preset:NAME (default: the recipe's)")
+    whatif.add_argument("--policy", metavar="FILE", help=_POLICY)
     whatif.set_defaults(set=None)
     label = add(
         "label", "a page on loopback that asks about clips beside each threshold", _lazily("label_commands", "label")

@@ -14,9 +14,10 @@ from typing import Any
 from orchestration import recipes, rooms
 from orchestration.ask import Answer, Ask
 from orchestration.sql import as_text
+from pipelines import presets
 from pipelines import whatif as engine
 from pipelines.execute import reusable
-from pipelines.policy import Rule, move_bound, read_policy
+from pipelines.policy import PRESET, Rule, move_bound, read_policy
 from schemas import batches
 from schemas.scores import DUPLICATES
 
@@ -40,6 +41,9 @@ def whatif(question: Ask, args: argparse.Namespace) -> Answer:
     began = time.perf_counter()
     asked = engine.ask(store, rules, [question.batch] if question.batch else ())
     found = {**engine.answer(asked), "query_s": round(time.perf_counter() - began, 3)}
+    if args.policy and args.policy.startswith(PRESET):
+        about = presets.describe(args.policy.removeprefix(PRESET))
+        found["preset"] = {k: about.get(k, "") for k in ("source", "about")}
     found["stale_batches"] = _stale(question, asked.batches)
     found["not_applied"] = {r.name: r.not_applied for r in rules if r.not_applied}
     return Answer(found, text(found), question.command(_then(args.policy, bounds)))
@@ -73,7 +77,8 @@ def text(found: Mapping[str, Any]) -> str:
         _left(found["left"]["duration"], "length"),
         _difference(found["difference"]),
     ]
-    notes = [f"not decided by {r['rule']}: {r['skipped']}" for r in rules if r["skipped"]]
+    notes = [f"{found['preset']['source']}: {found['preset']['about']}"] if "preset" in found else []
+    notes += [f"not decided by {r['rule']}: {r['skipped']}" for r in rules if r["skipped"]]
     if found["stale_batches"]:
         names = ", ".join(found["stale_batches"])
         notes.append(

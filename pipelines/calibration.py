@@ -162,7 +162,7 @@ def threshold(rule: Rule, answers: Answers, wanted: float) -> dict[str, Any]:
     if not half.any() or half.all():
         return {**none, "why": "too few answers to choose on one half and judge on the other"}
     chosen, rest = answers.part(half), answers.part(~half)
-    best: tuple[float, float] | None = None
+    best: tuple[float, float, float] | None = None  # recall, precision, and of equals the bound that rejects least
     for bound in candidates(chosen.scores):
         moved = _moved(rule, side, bound)
         if moved is None:
@@ -170,13 +170,15 @@ def threshold(rule: Rule, answers: Answers, wanted: float) -> dict[str, Any]:
         found = margin(moved, chosen.scores) < 0
         precision, recall = ratio(chosen, chosen.positive, found), ratio(chosen, found, chosen.positive)
         if precision.value is not None and precision.value >= wanted and recall.value is not None:
-            best = max(best or (-1.0, 0.0), (recall.value, bound), key=lambda b: b[0])
+            this = (recall.value, precision.value, -bound if side == "min" else bound)
+            best = this if best is None else max(best, this)
     if best is None:
         return {**none, "why": f"no bound has a precision of {wanted:g} on these answers"}
-    judged = measure(_moved(rule, side, best[1]) or rule, rest)
+    bound = -best[2] if side == "min" else best[2]
+    judged = measure(_moved(rule, side, bound) or rule, rest)
     return {
         **none,
-        "bound": best[1],
+        "bound": bound,
         "judged_on": len(rest),
         "precision": judged["precision"],
         "recall": judged["recall"],
