@@ -18,7 +18,8 @@ RATES = {"precision", "recall", "f1", "n"}
 def test_it_prints_one_object_and_leaves_a_root_that_others_can_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.main(["selftest", "--scale", "0.025", "--seed", "3", "--root", str(tmp_path / "root"), "--json"])
+    words = ["selftest", "--scale", "0.025", "--seed", "3", "--root", str(tmp_path / "root"), "--executor", "inline"]
+    cli.main([*words, "--json"])
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"seed", "boundaries", "defects", "near_duplicates"}
     assert found["seed"] == 3
@@ -29,7 +30,7 @@ def test_it_prints_one_object_and_leaves_a_root_that_others_can_read(
     assert found["boundaries"]["hard"]["n"] >= 3
     assert found["boundaries"]["hard"]["f1"] > 0.5
     assert batches.names(Store(tmp_path / "root")) == [selftest.BATCH]
-    again = cli.main(["selftest", "--scale", "0.025", "--seed", "3", "--root", str(tmp_path / "root")])
+    again = cli.main(words)
     assert "reused" in capsys.readouterr().err
     assert again in (0, 1)
 
