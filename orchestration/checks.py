@@ -15,7 +15,15 @@ import pyarrow.compute as pc
 from schemas.store import Store
 from schemas.table import Table
 
-_MAY_BE_EMPTY = ("duplicates", "clusters", "fingerprints", "score_aesthetic", "score_sidecar", "score_unsafe")
+_MAY_BE_EMPTY = (
+    "duplicates",
+    "clusters",
+    "fingerprints",
+    "score_aesthetic",
+    "score_sidecar",
+    "score_unsafe",
+    "score_ocr",
+)
 _MAX_FAILED = 0.2
 """Share of failed items in a table with a status above which the world, not the items, is at fault."""
 

@@ -6,6 +6,7 @@ from pipelines.clip_model import ClipConfig
 from pipelines.clip_scores import EmbedConfig
 from pipelines.dedup import DedupConfig
 from pipelines.manifest import ManifestConfig
+from pipelines.ocr import OcrConfig
 from pipelines.policy import PolicyConfig
 from pipelines.scan import ScanConfig
 from pipelines.shots_stage import ShotsConfig
@@ -30,6 +31,8 @@ class CurationConfig:
     """The CLIP in use."""
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)
     """What CLIP is shown and asked."""
+    ocr: OcrConfig = dataclasses.field(default_factory=OcrConfig)
+    """Who reads what is written in clips."""
     duplicates: DedupConfig = dataclasses.field(default_factory=DedupConfig)
     """Near-duplicates."""
     policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)

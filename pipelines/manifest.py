@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pipelines.execute import Context, Output, Stage
 from pipelines.scorers import SCORERS
 from pipelines.scorers.clip import CLIP_OUTPUTS
+from pipelines.scorers.ocr import SCORE_OCR
 from schemas.captions import CAPTION_SCORES, CAPTIONS, CaptionStatus
 from schemas.clips import CLIP_FILES, CLIPS
 from schemas.ids import canonical_json, digest
@@ -29,7 +30,7 @@ from schemas.table import Table
 from schemas.verdicts import SELECTIONS, Verdict
 from schemas.videos import VIDEOS
 
-_SCORES: tuple[Table, ...] = (*(s.table for s in SCORERS), *CLIP_OUTPUTS, CAPTION_SCORES)
+_SCORES: tuple[Table, ...] = (*(s.table for s in SCORERS), SCORE_OCR, *CLIP_OUTPUTS, CAPTION_SCORES)
 _NOT_SCORES = {"clip_id", "error", "made_by", "model"}
 _ASPECTS = {"16:9": 16 / 9, "9:16": 9 / 16, "4:3": 4 / 3, "3:4": 3 / 4, "1:1": 1.0, "2.39:1": 2.39, "21:9": 21 / 9}
 
@@ -227,7 +228,7 @@ MANIFEST_STAGE = Stage(
     name="manifest",
     version=2,  # weights by group, near-duplicates across batches left out
     reads=(SELECTIONS, CLIPS, VIDEOS, CLIP_FILES, CAPTIONS, *(s.table for s in SCORERS)),
-    optional=(*CLIP_OUTPUTS, CAPTION_SCORES, DUPLICATES, CLUSTERS),
+    optional=(SCORE_OCR, *CLIP_OUTPUTS, CAPTION_SCORES, DUPLICATES, CLUSTERS),
     writes=(MANIFEST,),
     run=_manifest,
     settings=lambda config: (config.manifest, config.policy.resolved()),

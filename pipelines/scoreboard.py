@@ -19,13 +19,14 @@ from pipelines.manifest import aspect
 from pipelines.policy import Rule, Scores
 from pipelines.scorers import SCORERS
 from pipelines.scorers.clip import CLIP_OUTPUTS, SPARSE
+from pipelines.scorers.ocr import SCORE_OCR
 from schemas.clips import Clip
 from schemas.store import Commit
 from schemas.table import Table, column
 from schemas.verdicts import Selection, Verdict, VerdictRow
 
 SCORER_TABLES: tuple[Table, ...] = tuple(s.table for s in SCORERS)
-SCORE_TABLES: tuple[Table, ...] = (*SCORER_TABLES, *CLIP_OUTPUTS)
+SCORE_TABLES: tuple[Table, ...] = (*SCORER_TABLES, SCORE_OCR, *CLIP_OUTPUTS)
 SEPARATOR = ","
 _NO_SCORE = ("clip_id", "error", "made_by", "model")
 _OF_CLIPS: dict[str, tuple[str, str, str]] = {

@@ -8,6 +8,7 @@ from pipelines.execute import Stage
 from pipelines.fingerprints import FINGERPRINTS_STAGE
 from pipelines.ingest import VIDEOS_STAGE
 from pipelines.manifest import MANIFEST_STAGE
+from pipelines.ocr import OCR_STAGE
 from pipelines.scan_stage import SCAN_STAGE
 from pipelines.shots_stage import SHOTS_STAGE
 from pipelines.signal_scores import SIGNAL_SCORES_STAGE
@@ -21,6 +22,7 @@ STAGES: tuple[Stage, ...] = (
     SCAN_STAGE,
     SHOTS_STAGE,
     SIGNAL_SCORES_STAGE,
+    OCR_STAGE,
     EMBEDDINGS_STAGE,
     FINGERPRINTS_STAGE,
     DUPLICATES_STAGE,

@@ -14,6 +14,7 @@ from pipelines.execute import Context, Output, Stage
 from pipelines.policy import Rule, judge, select
 from pipelines.scoreboard import COLUMNS, SCORE_TABLES, SCOREBOARD, SCORER_TABLES, Standing, board, score_names
 from pipelines.scorers.clip import CLIP_OUTPUTS, CLIP_TABLES
+from pipelines.scorers.ocr import SCORE_OCR
 from schemas.batches import beyond
 from schemas.checkpoints import CLIP_CHECKPOINT
 from schemas.clips import CLIPS, Clip
@@ -166,7 +167,7 @@ VERDICTS_STAGE = Stage(
     name="verdicts",
     version=2,
     reads=(CLIPS, SCANS, VIDEOS, FRAMES, *SCORER_TABLES),
-    optional=(DUPLICATES, *CLIP_OUTPUTS, CLIP_CHECKPOINT),
+    optional=(DUPLICATES, SCORE_OCR, *CLIP_OUTPUTS, CLIP_CHECKPOINT),
     writes=(VERDICTS, SELECTIONS, SCOREBOARD),
     run=_verdicts,
     settings=lambda config: config.policy.resolved(),

@@ -1,7 +1,7 @@
 """Adding a score as CONTRIBUTING.md says: one new file and one line, and the rest appears by itself.
 
 A copy of the packages gets both, and another process asks it: do its contract tests run and pass, is there an
-asset, does the stage fill its table, do the manifest and the scoreboard have its column, does what-if judge by it?
+asset, does the stage fill its table, do manifest, scoreboard and report show it, does what-if judge by it?
 """
 
 import json
@@ -126,6 +126,7 @@ def test_one_file_and_one_line_make_a_score(tmp_path: Path) -> None:
     assert failed == 0
     assert found["asset"]
     assert found["manifest"]
+    assert found["report"]
     cold, warm = found["table"]
     assert cold < 0 < warm
     code, answer = found["whatif"]
