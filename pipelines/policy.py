@@ -74,16 +74,16 @@ CLASSICAL: tuple[Rule, ...] = (
     Rule(name="damaged", column="scans.damaged_share", max=0.001, reason="overlaps a span that did not decode"),
     Rule(name="missed_cut", column="clips.max_inner_boundary", max=0.5, reason="a cut may have been missed inside it"),
     Rule(name="dark", column="score_luma.bright", min=0.15, reason="too dark"),
-    Rule(name="blur", column="score_blur.focus", min=0.235, reason="out of focus"),
-    Rule(name="freeze", column="score_freeze.longest_share", max=0.29, reason="the picture stands still and repeats"),
+    Rule(name="blur", column="score_blur.focus", min=0.265, reason="out of focus"),
+    Rule(name="freeze", column="score_freeze.longest_share", max=0.22, reason="the picture stands still and repeats"),
     Rule(name="static", column="score_motion.moving_share", min=0.004, reason="nothing moves"),
     Rule(name="flicker", column="score_flicker.amplitude", max=0.05, reason="brightness flickers"),
-    Rule(name="text", column="score_text.area", max=0.012, reason="text is burnt in"),
+    Rule(name="text", column="score_text.area", max=0.019, reason="text is burnt in"),
     Rule(name="watermark", column="score_overlay.corner", max=0.6, reason="a mark stands still in a corner"),
     Rule(name="near_duplicate", column="duplicates.cosine", max=0.5, reason="nearly the same as a clip that is kept"),
 )
-"""Rules over classical scores.  Thresholds were chosen on two seeds of synthetic footage; on a third (133 clips)
-every planted class has F1 1.00, at 2 to 8 clips per class, so a class may well be at 0.8."""
+"""Rules over classical scores.  Thresholds were chosen on seeds 11 and 12 of synthetic footage (616 clips), those
+on text and marks with an eye on real footage; `dailies selftest` measures them on a seed of its own."""
 
 WITH_CLIP: tuple[Rule, ...] = (
     *CLASSICAL,

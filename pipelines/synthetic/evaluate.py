@@ -4,8 +4,9 @@ Boundaries: a found boundary counts as right if it lies within two frames of a h
 of a gradual transition (0.3 s to spare), and is of the same kind; each is matched once.  `gradual` and `all` are
 kinds taken together, `label` says how often the kind was right.  Flashes are counted apart: one that became a cut
 is a wrong cut, and a flash that was not found.  Policy: what each rule rejected against what was planted; of
-two near-duplicates either may go.  Captions: claims against the truth's claims.  Copies and damaged files
-are left out of all but the file rules.  Intervals: Wilson, 95 %.
+two near-duplicates either may go, and one whose original has no clip of its own is not looked for.
+Captions: claims against the truth's claims.  Copies and damaged files are left out of all but the file rules.
+Intervals: Wilson, 95 %.
 """
 
 import collections
@@ -271,7 +272,9 @@ def _rule(defect: str, batch: Batch, shown: Mapping[str, TruthShot], fired: Mapp
     twins = _twins(batch) if defect == "near_duplicate" else {}
     names = {_name(shown[c]) for c in hit}
     right = sum(shown[c].defect in kin or _name(shown[c]) in twins.values() for c in hit)
-    wanted = {_name(s): s for s in shown.values() if s.defect == defect}
+    present = {_name(s) for s in shown.values()}
+    # a pair takes two clips: where a missed cut swallowed the original, boundaries count it, and nothing is to be found
+    wanted = {_name(s) for s in shown.values() if s.defect == defect and twins.get(_name(s), _name(s)) in present}
     caught = sum(name in names or twins.get(name) in names for name in wanted)
     return Tally(right, len(hit), caught, len(wanted))
 
