@@ -21,14 +21,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import chain, footage
 from benchmarks.machine import Stopwatch, call, cpu_s, decode_once, ffmpeg, keep, machine, say, timed
-from schemas.errors import DailiesError
+from schemas.errors import DailiesError, UsageError
 
 KEEP_SHARE = 0.27
 _CLASSICAL = ("videos", "scan", "shots", "signal_scores", "fingerprints", "duplicates", "verdicts", "clip_files")
@@ -38,6 +39,7 @@ _BEFORE_POLICY = 6
 def scan_cost(words: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Scan beside plain decoding, on 1080p and on all real files that decode."""
     from pipelines.scan import ScanConfig, scan
+    from pipelines.scan_stage import SCAN_STAGE
     from pipelines.video.probe import ProbeConfig, probe
     from pipelines.video.source import list_files, videos_and_sidecars
 
@@ -49,28 +51,53 @@ def scan_cost(words: argparse.Namespace, work: Path) -> dict[str, Any]:
     start = statistics.median(timed(lambda: call([ffmpeg(), "-version"]))[0] for _ in range(5))
     found: dict[str, Any] = {"left_out": footage.LEFT_OUT, "ffmpeg_start_cpu_s": round(start, 3)}
     warm = probe(str(hd.parent), hd.name, 0, ProbeConfig())
+    scan(warm, ScanConfig())
+    measured, watch = _Measured(work / f"scan_pairs_v{SCAN_STAGE.version}.json"), Stopwatch()
     for name, paths in groups.items():
         rows: list[dict[str, Any]] = []
-        if words.group not in ("both", name):
-            continue
-        for path in paths:
+        for path in paths if words.group in ("both", name) else ():
             video = probe(str(path.parent), path.name, 0, ProbeConfig())
             if video.is_image or video.status not in ("ok", "damaged"):
                 continue
-            if not rows:
-                scan(dataclasses.replace(warm, path=path.name, folder=str(path.parent)), ScanConfig())
-            pairs, frames, passes = [], 0, 0
-            for _ in range(words.runs):
+            row = measured.of(f"{name}/{path.name}")
+            while len(row["pairs"]) < words.runs:
+                if watch() > words.within_s:
+                    raise UsageError(f"{words.within_s:g} s are over; the same command goes on where this one ended")
                 floor = decode_once(str(path))
-                cost, tables = timed(lambda v=video: scan(v, ScanConfig()))  # type: ignore[misc]
-                (row,) = tables["scans"].to_pylist()
-                frames, passes = row["num_frames"], row["decode_passes"]
-                pairs.append((floor, cost))
-            rows.append({"file": path.name, "size": f"{video.coded_width}x{video.coded_height}", "frames": frames,
-                         "decode_passes": passes, "pairs": pairs})  # fmt: skip
-            say(f"{path.name[:40]:40s} {rows[-1]['size']:>10s} ratio {_ratio(pairs):.2f}")
-        found[name] = _summary(rows, start)
+                cost, tables = timed(partial(scan, video, ScanConfig()))
+                (ended,) = tables["scans"].to_pylist()
+                row |= {"file": path.name, "size": f"{video.coded_width}x{video.coded_height}",
+                        "frames": ended["num_frames"], "decode_passes": ended["decode_passes"]}  # fmt: skip
+                row["pairs"].append((floor, cost))
+                measured.keep()
+            rows.append({**row, "pairs": row["pairs"][: words.runs]})
+            say(f"{path.name[:40]:40s} {row['size']:>10s} ratio {_ratio(rows[-1]['pairs']):.2f}")
+        if rows:
+            found[name] = _summary(rows, start)
     return found
+
+
+class _Measured:
+    """What was measured, kept in the work folder so that a long run may be cut in pieces; delete it to begin anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def of(self, name: str) -> dict[str, Any]:
+        return self._rows.setdefault(name, {"pairs": []})  # type: ignore[no-any-return]
+
+    def once(self, name: str, measure: Callable[[], Any]) -> Any:
+        """What was measured under that name, now or in an earlier piece."""
+        if name not in self._rows:
+            self._rows[name] = measure()
+            self.keep()
+        return self._rows[name]
+
+    def keep(self) -> None:
+        hidden = self._path.with_suffix(".part")
+        hidden.write_text(json.dumps(self._rows))
+        os.replace(hidden, self._path)
 
 
 def _ratio(pairs: Iterable[tuple[float, float]]) -> float:
@@ -122,37 +149,44 @@ def _stages(store: Any, folder: Path, names: Iterable[str], config: Any) -> dict
 
 
 def whole_chain(words: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Whole curation beside the chain and beside PySceneDetect's command."""
+    """Whole curation beside the chain and beside PySceneDetect's command; what was measured before a cut is kept."""
     import cv2
-
-    from pipelines.recipes import footage as recipe
-    from schemas.store import Store
 
     cv2.setNumThreads(1)
     folder = footage.for_chain(words.footage, work, words.seconds)
     paths = sorted(p for p in folder.iterdir() if p.is_file())
-    floor = sum(decode_once(str(p)) for p in paths)
-    with tempfile.TemporaryDirectory(dir=work) as root:
-        store = Store(root).create()
-        head = _stages(store, folder, _CLASSICAL[:_BEFORE_POLICY], recipe())
-        config, kept = _keeping(store, recipe(), KEEP_SHARE)
-        ours = head | _stages(store, folder, _CLASSICAL[_BEFORE_POLICY:], config)
-    ours_s = round(sum(ours.values()), 2)
-    theirs = chain.run(paths, work)
+    noted = _Measured(work / f"chain_{words.seconds}s.json")
+    floor = noted.once("floor", lambda: sum(decode_once(str(p)) for p in paths))
+    ours = noted.once("ours", partial(_ours, folder, work))
+    ours_s = round(sum(ours["by_stage"].values()), 2)
+    by_file = [noted.once(f"chain/{p.name}", partial(chain.run, p, work)) for p in paths]
+    theirs = {k: round(sum(f[k] for f in by_file), 2) for k in by_file[0]}
     theirs_s = round(sum(v for k, v in theirs.items() if k != "clips"), 2)
-    splitting = chain.scenedetect_cli(paths, work)
+    splitting = round(sum(noted.once(f"split/{p.name}", partial(chain.scenedetect_cli, p, work)) for p in paths), 2)
     return {
         "files": [p.name for p in paths],
         "decode_floor_cpu_s": round(floor, 2),
-        "kept_share_of_pixels": kept,
+        "kept_share_of_pixels": ours["kept"],
         "ours_cpu_s": ours_s,
-        "ours_by_stage": ours,
+        "ours_by_stage": ours["by_stage"],
         "chain_cpu_s": theirs_s,
         "chain_by_step": theirs,
         "chain_over_ours": round(theirs_s / ours_s, 2),
         "scenedetect_split_cpu_s": splitting,
         "scenedetect_split_over_ours": round(splitting / ours_s, 2),
     }
+
+
+def _ours(folder: Path, work: Path) -> dict[str, Any]:
+    """Our stages from the folder to clip files, keeping that share."""
+    from pipelines.recipes import footage as recipe
+    from schemas.store import Store
+
+    with tempfile.TemporaryDirectory(dir=work) as root:
+        store = Store(root).create()
+        head = _stages(store, folder, _CLASSICAL[:_BEFORE_POLICY], recipe())
+        config, kept = _keeping(store, recipe(), KEEP_SHARE)
+        return {"by_stage": head | _stages(store, folder, _CLASSICAL[_BEFORE_POLICY:], config), "kept": kept}
 
 
 def _keeping(store: Any, config: Any, share: float) -> tuple[Any, float]:
@@ -178,20 +212,51 @@ def _keeping(store: Any, config: Any, share: float) -> tuple[Any, float]:
 
 
 def memory(words: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Peak memory of the scan stage above import, for films of several lengths; each in its own process."""
-    rows = []
+    """Peak memory of the scan stage above import, for films of several lengths; each in its own process.
+
+    A run that is cut short goes on with the parts that are missing; the peak is that of all its processes.
+    """
+    rows, watch = [], Stopwatch()
     for minutes in words.minutes:
-        folder = work / f"memory_{minutes:g}"
+        folder, root = work / f"memory_{minutes:g}", work / f"memory_{minutes:g}_root"
         folder.mkdir(exist_ok=True)
         film = footage.long_film(words.footage, work, minutes)
         if not (folder / film.name).exists():
             os.symlink(film.resolve(), folder / film.name)
-        ask = [sys.executable, "-m", "benchmarks.curation", "one-scan", "--folder", str(folder), "--work", str(work)]
-        watch = Stopwatch()
-        done = subprocess.run(ask, stdout=subprocess.PIPE, check=True, text=True)
-        rows.append({"minutes": minutes, **json.loads(done.stdout), "wall_s": watch()})
+        ask = [sys.executable, "-m", "benchmarks.curation", "one-scan", "--folder", str(folder), "--work", str(root)]
+        child = subprocess.Popen(ask, stdout=subprocess.PIPE, text=True)
+        noted = root / "peaks.json"
+        while child.poll() is None:
+            peak = _peak_mib(child.pid)
+            if watch() > words.within_s:
+                child.kill()
+                child.wait()
+                noted.write_text(json.dumps([*_peaks(noted), peak]))
+                raise UsageError(f"{words.within_s:g} s are over; the same command goes on where this one ended")
+            time.sleep(0.1)
+        said = child.stdout.read() if child.stdout else ""
+        if child.returncode:
+            raise UsageError(f"scanning {film.name} ended with {child.returncode}")
+        row = json.loads(said)
+        pieces = _peaks(noted)
+        peak = max([row["peak_mib"], *pieces])
+        rows.append({"minutes": minutes, **row, "processes": 1 + len(pieces), "peak_mib": peak,
+                     "peak_above_import_mib": peak - row["import_mib"]})  # fmt: skip
         say(f"{minutes:g} min: {rows[-1]}")
     return {"size": "320x180", "fps": 24, "films": rows}
+
+
+def _peaks(path: Path) -> list[int]:
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def _peak_mib(process: int) -> int:
+    """The most memory that a process has held so far."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def one_scan(words: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -203,21 +268,19 @@ def one_scan(words: argparse.Namespace, work: Path) -> dict[str, Any]:
     from pipelines.scan import ScanConfig, scan
     from pipelines.video.probe import ProbeConfig, probe
     from schemas.store import Store
+    from schemas.videos import SCANS
 
     (film,) = list(Path(words.folder).iterdir())
     scan(dataclasses.replace(probe(words.folder, film.name, 0, ProbeConfig()), is_image=True), ScanConfig())
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with tempfile.TemporaryDirectory(dir=work) as root:
-        store = Store(root).create()
-        spent = _stages(store, Path(words.folder), ("videos", "scan"), recipe())
-        from schemas.videos import SCANS
-
-        (row,) = store.read(SCANS, batch="b").to_pylist()
-        parts = len(list(Path(root).glob("work/scan/*.scan_parts.parquet")))
+    store = Store(str(work)).create()
+    spent = _stages(store, Path(words.folder), ("videos", "scan"), recipe())
+    (row,) = store.read(SCANS, batch="b").to_pylist()
+    parts = len(list(work.glob("work/scan/*.scan_parts.parquet")))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"frames": row["num_frames"], "status": row["status"], "decode_passes": row["decode_passes"],
             "parts": parts, "cpu_s": round(sum(spent.values()), 1), "import_mib": round(imported / 1024),
-            "peak_above_import_mib": round((peak - imported) / 1024)}  # fmt: skip
+            "peak_mib": round(peak / 1024)}  # fmt: skip
 
 
 def rerun(words: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -248,6 +311,7 @@ def main() -> int:
     ask.add_argument("--seconds", type=int, default=60, help="length of the 1080p film, s (default: %(default)s)")
     ask.add_argument("--runs", type=int, default=3, help="scan: alternating runs (default: %(default)s)")
     ask.add_argument("--group", choices=("full_hd", "mixed", "both"), default="both", help="scan: which films")
+    ask.add_argument("--within-s", type=float, default=3600.0, help="scan, memory: stop then; run it again to go on")
     ask.add_argument("--minutes", type=float, nargs="+", default=[10, 30, 120], help="memory: lengths of the films")
     ask.add_argument("--keep", action="store_true", help="write benchmarks/results/curation-<what>.json")
     ask.add_argument("--json", action="store_true", help="one JSON object on standard output")

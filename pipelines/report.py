@@ -271,7 +271,7 @@ def _span(clip: Mapping[str, Any]) -> str:
 
 STAGE = Stage(
     name="report",
-    version=3,
+    version=2,
     reads=(),
     writes=(REPORT,),
     run=run,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.execute import run_stage
+from pipelines.execute import executor, run_stage
 from pipelines.recipes import footage
 from pipelines.scan import OUTPUTS, ScanConfig, scan
 from pipelines.scan_parts import SCAN_PARTS, CannotJoin, join, plan, scan_part
@@ -115,13 +115,13 @@ def test_other_pictures_at_a_seam_are_noticed(folder: Path) -> None:
         joined([parts[0], {**parts[1], "unfit": "deadline"}, *parts[2:]])
 
 
-def curated(tmp_path: Path, name: str, config: ScanConfig) -> Store:
+def curated(tmp_path: Path, name: str, config: ScanConfig, workers: int = 1) -> Store:
     store = Store(str(tmp_path / name)).create()
     batches.register(store, batches.Batch(name="b", folder=str(tmp_path / "in"), kind=batches.FOOTAGE))
     settings = dataclasses.replace(footage(), scan=config)
     for stage in STAGES:
         if stage.name in ("videos", "scan"):
-            run_stage(stage, store, settings, batch="b")
+            run_stage(stage, store, settings, batch="b", executor=executor("local", workers))
     return store
 
 
@@ -135,7 +135,7 @@ def test_the_stage_gives_equal_tables_and_names_a_second_pass(tmp_path: Path) ->
     make_video(tmp_path / "in" / "a.mp4", film(), options=options)
     short = make_video(tmp_path / "in" / "b.mp4", shot(3, 30))
     assert short.exists()
-    one, many = curated(tmp_path, "one", ScanConfig()), curated(tmp_path, "many", ScanConfig(part_s=3.0))
+    one, many = curated(tmp_path, "one", ScanConfig()), curated(tmp_path, "many", ScanConfig(part_s=3.0), workers=2)
     assert contents(one) == contents(many)
     assert len(list(Path(many.path).glob("work/scan/*.scan_parts.parquet"))) > 4
     metrics = many.committed(SCANS, "b").metrics  # type: ignore[union-attr]
