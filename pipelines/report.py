@@ -271,7 +271,7 @@ def _span(clip: Mapping[str, Any]) -> str:
 
 STAGE = Stage(
     name="report",
-    version=2,
+    version=3,
     reads=(),
     writes=(REPORT,),
     run=run,

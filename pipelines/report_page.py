@@ -21,7 +21,8 @@ td, th { padding: .2rem .7rem .2rem 0; border-bottom: 1px solid var(--line); ver
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .note { border-left: 3px solid #c98a00; padding: .3rem .8rem; margin: 1rem 0; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); gap: 14px; }
-figure { margin: 0; } figure img { height: 74px; margin-right: 2px; }
+figure { margin: 0; }
+figure img { height: 74px; max-width: 32%; object-fit: contain; margin-right: 2px; }
 figcaption { font-size: 12px; color: var(--soft); }
 .bar { background: var(--bar); height: 12px; display: inline-block; vertical-align: middle; }
 .bad { background: #c2553f; } .cell { text-align: right; font-variant-numeric: tabular-nums; }
@@ -122,6 +123,7 @@ def histogram(
     marks: Sequence[tuple[float, str]],
     outside: Sequence[bool],
     label: str,
+    width: int = 720,
 ) -> str:
     """Bars whose height is the square root of the count, with a line at each mark.
 
@@ -130,7 +132,7 @@ def histogram(
         marks: (value, what it is); one out of range is drawn at the nearer end.
         outside: Which bars a rule rejects.
     """
-    most, width, height, foot = max(counts, default=0), 720, 120, 16
+    most, height, foot = max(counts, default=0), 120, 16
     if not most:
         return ""
     left, span = edges[0], (edges[-1] - edges[0]) or 1.0

@@ -21,6 +21,8 @@ _BESIDE = 12
 """Clips shown on either side of a threshold."""
 _SHEET_BYTES = 70_000
 _BINS = 48
+_HALF = 460
+"""Width of a histogram that stands beside another, in its own units."""
 
 
 def policy(tables: Tables) -> tuple[Rule, ...]:
@@ -137,13 +139,20 @@ def scores(tables: Tables) -> list[Section]:
         board = _board(tables, [COLUMNS[c] for c in columns])
         if not len(board["clip_id"]):
             continue
-        text = "".join(spread(c, board[COLUMNS[c]], rules) for c in columns)
+        text = "".join(f"<div>{spread(c, board[COLUMNS[c]], rules, _HALF)}</div>" for c in columns)
         if text:
-            sections.append(Section(f"Score: {table.name.removeprefix('score_')}", text, 0, len(board["clip_id"])))
+            sections.append(
+                Section(
+                    f"Score: {table.name.removeprefix('score_')}",
+                    f"<div class='side'>{text}</div>",
+                    0,
+                    len(board["clip_id"]),
+                )
+            )
     return sections
 
 
-def spread(column: str, score: np.ndarray, rules: Sequence[Rule]) -> str:
+def spread(column: str, score: np.ndarray, rules: Sequence[Rule], width: int = 720) -> str:
     """A column's histogram with the bounds of the rules that read it, and what it means."""
     known = score[np.isfinite(score)]
     meaning, unit, span = DOCUMENTED[column]
@@ -165,7 +174,7 @@ def spread(column: str, score: np.ndarray, rules: Sequence[Rule]) -> str:
     gone = len(score) - len(known)
     label = f"{column}: {len(known)} clips, median {np.median(known):.4g}" + (f", {gone} without" if gone else "")
     drawn = html.histogram(
-        [int(c) for c in counts], [float(e) for e in edges], bounds, [bool(o) for o in outside], label
+        [int(c) for c in counts], [float(e) for e in edges], bounds, [bool(o) for o in outside], label, width
     )
     return f"{drawn}<p class='soft'>{html.escape(notes)}</p>"
 
