@@ -32,7 +32,7 @@ from schemas.store import Store
 BATCH = "one"
 
 
-def render(folder: Path, videos: int = 4) -> None:
+def render(folder: Path, videos: int = 2) -> None:
     """A few small videos, a copy of the first, and the second cut short."""
     from tests.videos import make_video, shot, textured
 
@@ -91,8 +91,9 @@ def run_and_kill(root: Path, folder: Path, after_s: float, everything: bool) -> 
 def kill_often(base: Path, kills: int, seed: int) -> dict[str, Any]:
     """The whole experiment."""
     folder, calm = base / "footage", base / "calm"
-    if not calm.exists():
-        render(folder)
+    for old in (folder, calm):
+        shutil.rmtree(old, ignore_errors=True)
+    render(folder)
     began = time.monotonic()
     run_and_kill(calm, folder, 600.0, everything=False)
     took_s = time.monotonic() - began
@@ -131,7 +132,7 @@ def main() -> int:
     ask.add_argument("--root", type=Path, required=True, help="folder for footage and roots")
     ask.add_argument("--kills", type=int, default=20)
     ask.add_argument("--seed", type=int, default=1)
-    ask.add_argument("--out", type=Path, help="also write the result here, as JSON")
+    ask.add_argument("--out", type=Path, help="also add the result to this JSON file, one run per seed")
     ask.add_argument("--only-curate", type=Path, metavar="FOLDER", help="curate FOLDER once: what is killed")
     words = ask.parse_args()
     if words.only_curate:
@@ -141,7 +142,10 @@ def main() -> int:
     print(json.dumps(found, sort_keys=True))
     if words.out:
         words.out.parent.mkdir(parents=True, exist_ok=True)
-        words.out.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        before = json.loads(words.out.read_text())["runs"] if words.out.exists() else []
+        runs = [*(r for r in before if r["seed"] != words.seed), found]
+        whole = {"kills": sum(r["kills"] for r in runs), "runs": runs}
+        words.out.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n")
     return 1 if found["roots_that_differ"] else 0
 
 

@@ -19,7 +19,7 @@ from captioner.config import Captioning, Tuning
 from captioner.describe import Job, Origin, failed_row, key_of, load_describer
 from captioner.frames import FrameSpec, crop_box, moments, size_for
 from captioner.sheet import contact_sheet
-from pipelines.execute import Context, Failure, Output, Progress, Stage, Tables
+from pipelines.execute import Context, Failure, Output, Progress, Stage, Tables, halved
 from schemas import batches
 from schemas.captions import CAPTIONS, PAIRS, Caption, CaptionStatus, Fields, Pair, Subject
 from schemas.checkpoints import CAPTIONER_CHECKPOINT, Checkpoint
@@ -182,9 +182,10 @@ def caption_clips(context: Context) -> Output:
         rows = [failed_row(j.clip_id, reason, origin, settings, j.frame_indices) for j in chunk]
         return {CAPTIONS.name: CAPTIONS.from_rows(rows)}
 
-    made = context.each(load, chunks, key=key_of, outputs=(CAPTIONS,), on_error=on_error, unit="chunk", loaded=True)[
-        CAPTIONS.name
-    ]
+    tables = context.each(
+        load, chunks, key=key_of, outputs=(CAPTIONS,), on_error=on_error, unit="chunk", loaded=True, split=halved
+    )
+    made = tables[CAPTIONS.name]
     blind = CAPTIONS.from_rows(failed_row(c, reason, origin, settings) for c, reason in failed.items())
     table = CAPTIONS.sorted(pa.concat_tables([made, blind]))
     rows = to_rows(table, Caption)

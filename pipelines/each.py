@@ -85,10 +85,10 @@ class ItemsMap:
         if done and progress:
             progress.advance(len(done), f"{len(done)} finished earlier")
         failures: list[Failure] = []
-        halved: dict[int, Sequence[Any]] = {}
+        groups: dict[int, Sequence[Any]] = {}
         for index, result in self._results(work, items, names, [i for i in range(len(items)) if i not in done]):
             if isinstance(result, Failure) and work.split and len(pieces := work.split(items[index])) > 1:
-                halved[index] = pieces
+                groups[index] = pieces
                 continue
             if isinstance(result, Failure):
                 failures.append(result)
@@ -99,12 +99,15 @@ class ItemsMap:
                     self.store.write_part(self._part(names[index], table), rows)
             if progress:
                 progress.advance()
-        for index, pieces in halved.items():
-            parts, more = self._map(work, pieces)
+        if groups:  # all halves in one go: a model is loaded once for them
+            parts, more = self._map(work, [piece for pieces in groups.values() for piece in pieces])
             failures += more
-            done[index] = {t.name: pa.concat_tables([p[t.name] for p in parts]) for t in work.outputs}
-            if progress:
-                progress.advance()
+            rest = iter(parts)
+            for index, pieces in groups.items():
+                mine = [next(rest) for _ in pieces]
+                done[index] = {t.name: pa.concat_tables([p[t.name] for p in mine]) for t in work.outputs}
+                if progress:
+                    progress.advance()
         return [done[i] for i in range(len(items))], failures
 
     def _failed(self, work: Work, name: str, item: Any, failure: Failure) -> Rows:
@@ -146,6 +149,12 @@ class ItemsMap:
                 return None
             rows[table.name] = part
         return rows
+
+
+def halved(group: Sequence[Any]) -> tuple[Sequence[Any], ...]:
+    """For `split`: the halves of an item that is a sequence; nothing if it has one member."""
+    middle = len(group) // 2
+    return (group[:middle], group[middle:]) if middle else ()
 
 
 def chosen(items: Sequence[Any], label: Callable[[Any], str], only: str) -> list[Any]:

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import lock
-from pipelines.each import ItemsMap, OnlyDone, Work
+from pipelines.each import ItemsMap, OnlyDone, Work, halved
 from pipelines.executors import Executor, Failure, Local, Progress, Ray, executor
 from pipelines.items import Deadline
 from schemas import batches
@@ -32,7 +32,7 @@ from schemas.table import Table
 
 __all__ = [
     "Context", "Executor", "Failure", "Local", "Output", "Progress", "Ray", "Result", "Stage", "Tables", "as_json",
-    "executor", "reusable", "run_only", "run_stage",
+    "executor", "halved", "reusable", "run_only", "run_stage",
 ]  # fmt: skip
 
 Tables = Mapping[str, pa.Table]

@@ -16,7 +16,7 @@ FOOTAGE = Path(__file__).parents[3] / "shared" / "footage"
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small footage, and a root curated from it in peace by one worker."""
     base = tmp_path_factory.mktemp("same")
-    kill_curation.render(base / "footage", videos=2)
+    kill_curation.render(base / "footage")
     kill_curation.curate(base / "calm", base / "footage", "local", 1)
     assert len(kill_curation.blobs(base / "calm")) >= 4
     return base

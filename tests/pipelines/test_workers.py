@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestration import cli
-from pipelines.execute import Context, Executor, Local, Output, Ray, Stage, run_only, run_stage
+from pipelines.execute import Context, Executor, Local, Output, Ray, Stage, halved, run_only, run_stage
 from pipelines.items import Failure
 from pipelines.workers import run_items
 from schemas.errors import RootBusy, UsageError
@@ -41,16 +41,11 @@ def taste_stage(crates: Sequence[tuple[str, ...]]) -> Stage:
                 outputs=[APPLES],
                 on_error=failed,
                 deadline=lambda crate: 3.0 if "stuck" in crate[0] else 100.0,
-                split=halves,
+                split=halved,
             )
         )
 
     return Stage("taste", 1, (), (APPLES,), run, lambda settings: None)
-
-
-def halves(crate: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    middle = len(crate) // 2
-    return (crate[:middle], crate[middle:]) if middle else ()
 
 
 def failures(store: Store) -> dict[str, str]:
