@@ -143,6 +143,11 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "what", choices=("autoencoder", "dit", "verify"), help="verify: packed loss, permutation, crop, padding, fill"
     )
+    train.add_argument("--manifest", metavar="DIGEST", help="dit: the manifest that is expected; another is refused")
+    train.add_argument("--where", metavar="SQL", help="dit: a condition over the manifest's columns")
+    train.add_argument(
+        "--dry-run", action="store_true", help="dit: what would be trained, what not and why, and the cost"
+    )
     sample = add("sample", "a video from a prompt", _lazily("sample_command", "sample"))
     sample.add_argument("--prompt", required=True, help="what to show")
     sample.add_argument("--size", metavar="WIDTHxHEIGHT", help="size in pixels")

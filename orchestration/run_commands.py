@@ -127,7 +127,25 @@ def train(question: Ask, args: argparse.Namespace) -> Answer:
     """The autoencoder, or latents and the DiT on them."""
     if args.what == "autoencoder":
         return _run_named(question, ["autoencoder"], "train dit")
+    chosen = [f"trainer.dit.{k}={v}" for k, v in (("manifest", args.manifest), ("where", args.where)) if v]
+    if chosen:
+        question = dataclasses.replace(question, settings=(*question.settings, *chosen), named_recipe=True)
+    if args.dry_run:
+        return _forecast(question)
     return _run_named(question, ["latents", "dit"], "evaluate")
+
+
+def _forecast(question: Ask) -> Answer:
+    from trainer.config import DitSettings
+    from trainer.dit_stage import selected
+    from trainer.dry_run import as_text, forecast
+
+    config = question.config().trainer
+    settings = DitSettings(dit=config.dit, shape=config.shape)
+    found = forecast(*selected(question.readable(), settings), settings)
+    return Answer(
+        {**dataclasses.asdict(found), "reasons": found.reasons}, as_text(found), question.command("train dit")
+    )
 
 
 def evaluate(question: Ask, args: argparse.Namespace) -> Answer:

@@ -25,3 +25,18 @@ class LedgerRow:
 LEDGER = Table(
     "ledger", LedgerRow, ("step", "pack", "position"), partitioned=False, doc="Which rows each training step saw."
 )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedRow:
+    """A manifest row that the last training left out."""
+
+    clip_id: str = column("The clip.")
+    manifest: str = column("Digest of the manifest.")
+    reason: str = column("Why it was left out.")
+    made_by: str = column("Digest of code version, config and models.", default="")
+
+
+SKIPPED = Table(
+    "skipped", SkippedRow, ("clip_id",), partitioned=False, doc="Manifest rows that training left out, and why."
+)

@@ -129,6 +129,10 @@ class DitConfig:
     draw: DrawConfig = DrawConfig()
     flow: FlowConfig = FlowConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    manifest: str = ""
+    """Digest of the manifest that this run expects, or how it begins; empty takes the current one."""
+    where: str = ""
+    """SQL condition over the manifest's columns, such as `duration_s >= 3`; empty takes every row."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

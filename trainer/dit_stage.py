@@ -23,7 +23,7 @@ from schemas.checkpoints import DIT_CHECKPOINT, Checkpoint
 from schemas.errors import ModelError
 from schemas.ids import canonical_json, digest
 from schemas.latents import LATENTS
-from schemas.ledger import LEDGER
+from schemas.ledger import LEDGER, SKIPPED, SkippedRow
 from schemas.manifest import MANIFEST
 from schemas.store import Store
 from trainer import randomness
@@ -31,10 +31,12 @@ from trainer.checkpoint import Snapshots, file_digest, knows_of, read_tensors, r
 from trainer.config import DitSettings
 from trainer.data import Samples
 from trainer.determinism import deterministic
+from trainer.dry_run import nothing
 from trainer.model.config import ModelConfig, TextConfig
 from trainer.model.dit import DiT, num_parameters
 from trainer.model.text import train_tokenizer
 from trainer.plan import Plan, Row
+from trainer.selection import choose
 from trainer.shapes import Compression
 from trainer.train import Trainer, fit
 
@@ -44,9 +46,10 @@ WEIGHTS = "model.safetensors"
 def run(context: Context) -> Output:
     """Train on every manifest row that has a latent."""
     settings: DitSettings = context.settings
-    rows, left_out = trainable(context.read(MANIFEST).to_pylist(), context.read(LATENTS).to_pylist())
+    rows, skipped = selected(context.store, settings)
     if not rows:
-        raise ModelError(f"nothing to train on: every manifest row was left out ({dict(left_out)})")
+        raise ModelError(nothing(skipped))
+    left_out = collections.Counter(skipped.values())
     manifest = rows[0]["manifest"]
     key = digest(context.made_by, manifest, [(r["clip_id"], r["shard"]) for r in rows])
     snapshots = Snapshots(run_folder(context.store, "dit", key), settings.dit.optimizer.snapshot_every_s)
@@ -69,26 +72,17 @@ def run(context: Context) -> Output:
     }
     table = _publish(context, trainer, facts, snapshots, rows[0]["autoencoder"])
     snapshots.clear()
-    return Output({DIT_CHECKPOINT.name: table, LEDGER.name: ledger}, metrics=facts)
+    seen = set(ledger["clip_id"].to_pylist())
+    skipped |= {r["clip_id"]: "the run ended before its turn" for r in rows if r["clip_id"] not in seen}
+    left = [SkippedRow(clip_id=c, manifest=manifest, reason=w, made_by=context.made_by) for c, w in skipped.items()]
+    tables = {DIT_CHECKPOINT.name: table, LEDGER.name: ledger, SKIPPED.name: SKIPPED.from_rows(left)}
+    return Output(tables, metrics=facts)
 
 
-def trainable(
-    manifest: list[dict[str, Any]], latents: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], collections.Counter[str]]:
-    """Manifest rows joined with their latents, and why the others were left out."""
-    by_clip = {r["clip_id"]: r for r in latents}
-    rows, left_out = [], collections.Counter[str]()
-    for row in sorted(manifest, key=lambda r: r["clip_id"]):
-        latent = by_clip.get(row["clip_id"])
-        if latent is None:
-            left_out["no latent row"] += 1
-        elif latent["status"] != "ok":
-            left_out[f"latent {latent['status']}"] += 1
-        elif not row["dense"]:
-            left_out["no caption"] += 1
-        else:
-            rows.append({**latent, **{k: row[k] for k in ("manifest", "batch", "short", "dense", "weight")}})
-    return rows, left_out
+def selected(store: Store, settings: DitSettings) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Rows of the root's manifest to train on, and clip to reason for the others."""
+    latents = store.read(LATENTS).to_pylist()
+    return choose(store.read(MANIFEST), latents, where=settings.dit.where, expected=settings.dit.manifest)
 
 
 def build(store: Store, rows: list[dict[str, Any]], settings: DitSettings, manifest: str) -> Trainer:

@@ -4,7 +4,7 @@ from pipelines.execute import Context, Output, Stage
 from schemas.checkpoints import AUTOENCODER_CHECKPOINT, DIT_CHECKPOINT
 from schemas.clips import CLIP_FILES
 from schemas.latents import LATENTS
-from schemas.ledger import LEDGER
+from schemas.ledger import LEDGER, SKIPPED
 from schemas.manifest import MANIFEST
 from schemas.samples import PROMPTS, SAMPLES
 from trainer.config import AutoencoderSettings, DitSettings, LatentSettings, SampleSettings
@@ -54,9 +54,9 @@ LATENTS_STAGE = Stage(
 )
 DIT = Stage(
     name="dit",
-    version=1,
+    version=2,
     reads=(MANIFEST, LATENTS),
-    writes=(DIT_CHECKPOINT, LEDGER),
+    writes=(DIT_CHECKPOINT, LEDGER, SKIPPED),
     run=_run_dit,
     settings=lambda c: DitSettings(dit=c.dit, shape=c.shape),
     doc="Trains the video diffusion transformer at native shapes, with a ledger of every step.",

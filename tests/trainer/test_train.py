@@ -22,7 +22,7 @@ from tests.trainer.small_world import make_root
 from trainer.checkpoint import Snapshots
 from trainer.config import DitSettings
 from trainer.determinism import deterministic
-from trainer.dit_stage import build, trainable
+from trainer.dit_stage import build, selected
 from trainer.recipes import tiny
 from trainer.stages import STAGES
 from trainer.train import Diary, Trainer, fit
@@ -40,12 +40,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def trainer(store: Store) -> Trainer:
-    from schemas.latents import LATENTS
-    from schemas.manifest import MANIFEST
-
     config = override(tiny(), SETTINGS)
-    rows, _ = trainable(store.read(MANIFEST).to_pylist(), store.read(LATENTS).to_pylist())
-    return build(store, rows, DitSettings(dit=config.dit, shape=config.shape), "manifest0")
+    settings = DitSettings(dit=config.dit, shape=config.shape)
+    return build(store, selected(store, settings)[0], settings, "manifest0")
 
 
 def train(store: Store, folder: Path, stop_at: int | None = None) -> tuple[Trainer, pa.Table]:
