@@ -27,7 +27,8 @@ from schemas.store import Store
 BANDS_S = (2.0, 4.0, 8.0, 16.0, 32.0)
 """Lengths at which the hours that are left are counted apart, s."""
 _CHUNK_ROWS = 500_000
-_DENSE = 1 << 22
+_BLOCK_ROWS = 1 << 16
+_DENSE = 1 << 18
 """Codes up to here are counted in an array, others are numbered first."""
 _DENSE_RULES = 11
 """Sets of so many moved rules are numbers as they are; larger ones are numbered first."""
@@ -101,21 +102,27 @@ def count(store: Store, batches: Sequence[str], asking: Plan, threads: int | Non
     return total
 
 
-def _open(store: Store, path: str) -> Any:
-    return pq.ParquetFile(path if store.is_local else store.fs.open(path, "rb"), read_dictionary=list(_TEXTS))
+def _open(store: Store, path: str, footer: Any = None) -> Any:
+    source = path if store.is_local else store.fs.open(path, "rb")
+    return pq.ParquetFile(source, metadata=footer, read_dictionary=list(_TEXTS))
 
 
-def _chunks(store: Store, path: str) -> list[tuple[str, int, int]]:
-    """(file, first row group, last but one) of about `_CHUNK_ROWS` rows each."""
+_Chunk = tuple[str, Any, int, int]
+"""(file, its footer, first row group, after the last)."""
+
+
+def _chunks(store: Store, path: str) -> list[_Chunk]:
+    """A file in pieces of about `_CHUNK_ROWS` rows each."""
     with _open(store, path) as file:
-        groups, rows = file.num_row_groups, max(file.metadata.num_rows, 1)
+        footer = file.metadata
+    groups, rows = footer.num_row_groups, max(footer.num_rows, 1)
     step = max(1, _CHUNK_ROWS * groups // rows)
-    return [(path, i, min(i + step, groups)) for i in range(0, groups, step)]
+    return [(path, footer, i, min(i + step, groups)) for i in range(0, groups, step)]
 
 
-def _read(store: Store, chunk: tuple[str, int, int], columns: list[str]) -> pa.Table:
-    path, start, end = chunk
-    with _open(store, path) as file:
+def _read(store: Store, chunk: _Chunk, columns: list[str]) -> pa.Table:
+    path, footer, start, end = chunk
+    with _open(store, path, footer) as file:
         missing = set(columns) - set(file.schema_arrow.names)
         if missing:
             raise UsageError(
@@ -133,27 +140,31 @@ def _count_chunk(rows: pa.Table, asking: Plan) -> Counts:
     seconds = rows["seconds"].to_numpy()
     rejects, errs = _judge(rows, asking)
     parts, part_of, was_kept, held = _parts(fates, asking)
-    kept_before = was_kept[fate]
-    now_kept = ~held[fate]
-    if asking.moved:
-        now_kept &= (rejects | errs) == 0
-    shape = _shape(aspect, seconds) * (now_kept | kept_before)
     (reject_code, reject_sets), (err_code, err_sets) = _numbered(rejects, asking), _numbered(errs, asking)
     sizes = (len(parts), 1 + len(aspects) * (len(BANDS_S) + 1), len(reject_sets), len(err_sets))
-    values, clips, sums = _tally((part_of[fate], shape, reject_code, err_code), sizes, seconds)
+    tally, came_from = _Tally(math.prod(sizes)), _Tally(len(fates))
+    for start in range(0, rows.num_rows, _BLOCK_ROWS):  # a block's arrays stay in the processor's cache
+        here = slice(start, start + _BLOCK_ROWS)
+        of, long = fate[here], seconds[here]
+        kept_before, now_kept = was_kept[of], ~held[of]
+        if asking.moved:
+            now_kept &= (rejects[here] | errs[here]) == 0
+        shape = _shape(aspect[here], long) * (now_kept | kept_before)
+        tally.add(_code((part_of[of], shape, reject_code[here], err_code[here]), sizes), long)
+        came = np.flatnonzero(now_kept & ~kept_before)
+        if len(came):
+            came_from.add(of[came], long[came])
     found = Counts()
+    values, clips, sums = tally.result()
     columns = [c.tolist() for c in np.unravel_index(values, sizes)]
     for which, cell, r, e, n, total in zip(*columns, clips.tolist(), sums.tolist()):
         word, reject, err = parts[which]
         ratio, band = divmod(cell - 1, len(BANDS_S) + 1) if cell else (0, 0)
         key = (word, reject | reject_sets[r], err | err_sets[e], aspects[ratio] if cell else "", band)
         _add(found.groups, key, (n, total))
-    came = np.flatnonzero(now_kept & ~kept_before)
-    if len(came):
-        values, clips, sums = _tally((fate[came],), (len(fates),), seconds[came])
-        for which, n, total in zip(values.tolist(), clips.tolist(), sums.tolist()):
-            reject_names, err_names = fates[which]
-            _add(found.came_from, reject_names or err_names, (n, total))
+    for which, n, total in zip(*(c.tolist() for c in came_from.result())):
+        reject_names, err_names = fates[which]
+        _add(found.came_from, reject_names or err_names, (n, total))
     return found
 
 
@@ -234,23 +245,40 @@ def _numbered(bits: np.ndarray, asking: Plan) -> tuple[np.ndarray, list[int]]:
     return numbers, [sum(1 << p for k, p in enumerate(places) if v >> k & 1) for v in values.tolist()]
 
 
-def _tally(
-    numbers: Sequence[np.ndarray], sizes: Sequence[int], seconds: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct combinations as flat indices into `sizes`, how often each is there, and its seconds."""
-    size = math.prod(sizes)
+def _code(numbers: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+    """Several small numbers as one, their flat index into `sizes`."""
     code = numbers[0].astype(np.int64)
     for number, width in zip(numbers[1:], sizes[1:]):
         if width > 1:
             code *= width
             code += number
-    if size <= _DENSE:
-        values = np.arange(size)
-    else:
+    return code
+
+
+class _Tally:
+    """How often each code was there, and its seconds; in an array if there are few codes, else by what was seen."""
+
+    def __init__(self, size: int) -> None:
+        self.dense = size <= _DENSE
+        self.clips = np.zeros(size if self.dense else 0, np.int64)
+        self.seconds = np.zeros(size if self.dense else 0)
+        self.blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(self, code: np.ndarray, seconds: np.ndarray) -> None:
+        if self.dense:
+            clips, sums = np.bincount(code), np.bincount(code, weights=seconds)
+            self.clips[: len(clips)] += clips
+            self.seconds[: len(sums)] += sums
+            return
         import pandas as pd
 
-        code, values = pd.factorize(code)
-    clips = np.bincount(code, minlength=len(values))
-    sums = np.bincount(code, weights=seconds, minlength=len(values))
-    there = np.flatnonzero(clips)
-    return values[there], clips[there], sums[there]
+        numbers, values = pd.factorize(code)
+        self.blocks.append((values, np.bincount(numbers), np.bincount(numbers, weights=seconds)))
+
+    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codes (each once or, where there were many, once per block), clips, seconds."""
+        if self.dense:
+            there = np.flatnonzero(self.clips)
+            return there, self.clips[there], self.seconds[there]
+        values, clips, sums = (np.concatenate(c) for c in zip(*self.blocks))
+        return values, clips, sums
