@@ -91,7 +91,7 @@ def _rules(bounds: Sequence[str]) -> tuple[Rule, ...]:
 
 
 def generate(store: Store, rows: int, batches: int, seed: int) -> None:
-    """Batches of random scores, judged by the rules of the house; those that an earlier run left are taken as they are."""
+    """Batches of random scores, judged by the rules of the house; what an earlier run left is taken as it is."""
     tables = tuple(sorted({name.split(".")[0] for name in DOCUMENTED}))
     note = Standing(rules=CLASSICAL, tables=tables).as_metric()
     there = set(store.batches(SCOREBOARD))
