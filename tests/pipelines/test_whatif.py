@@ -90,6 +90,29 @@ def test_it_counts_what_the_policy_would_decide(tmp_path: Path, bounds: tuple[st
     assert found["left"]["duration"].get("2 to 4 s", {"after": {"clips": 0}})["after"]["clips"] == len(middle)
 
 
+@pytest.mark.parametrize("most", [13, 40])
+def test_many_moved_rules_are_counted_too(tmp_path: Path, most: int) -> None:
+    """More sets of rules than fit an array of codes, and more rules than bits of a small integer."""
+    store = Store(tmp_path).create()
+    clips, scores = boards.random_clips(9, 200)
+    boards.commit(store, "a", clips, scores)
+    known = {c for s in scores.values() for c in s}
+    bounds = [(c, side, b) for b in (0.1, 0.3, 0.5, 0.9) for c in sorted(known) for side in ("min", "max")]
+    rules = tuple(
+        Rule(name=f"r{i}", column=c, reason="r", **{side: b})  # type: ignore[arg-type]
+        for i, (c, side, b) in enumerate(bounds[-most:])
+    )
+    found = whatif.answer(whatif.ask(store, rules))
+    judged = boards.judged(clips, scores, rules, {})
+    assert {w: a["clips"] for w, a in found["after"].items() if a["clips"]} == Counter(
+        s.verdict for s in judged.values()
+    )
+    for row in found["rules"]:
+        assert row["rejects"]["clips"] == sum(
+            s.verdict == "reject" and row["rule"] in s.reasons for s in judged.values()
+        )
+
+
 def test_only_columns_of_moved_rules_are_read(tmp_path: Path) -> None:
     store = Store(tmp_path).create()
     boards.commit(store, "a", *boards.random_clips(0, 5))
