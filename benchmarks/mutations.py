@@ -138,7 +138,7 @@ def judge(store: Store, folder: Path, name: str) -> dict[str, Any]:
         "clip_failures": sorted(c["reason"] for c in clips if c["status"] != "ok"),
         "killed_their_worker": sum("WorkerDied" in r for r in reasons),
         "over_deadline": sum("DeadlineExceeded" in r or r.endswith("deadline") for r in reasons),
-        "raised": sum(" ended with " in r and "WorkerDied" not in r and "Deadline" not in r for r in reasons),
+        "failed_by_an_exception_or_worse": sum("it ended with " in r or "cutting ended with " in r for r in reasons),
         "wrong": wrong,
     }
 

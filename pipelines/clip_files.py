@@ -132,7 +132,7 @@ def _metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 CLIP_FILES_STAGE = Stage(
     name="clip_files",
-    version=2,
+    version=3,
     reads=(SELECTIONS, CLIPS, VIDEOS, FRAMES),
     writes=(CLIP_FILES,),
     run=_clip_files,

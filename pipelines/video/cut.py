@@ -13,6 +13,7 @@ The ffmpeg is `$DAILIES_FFMPEG`, or the one on PATH, or the wheel's own.
 
 import dataclasses
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ class CutFailed(Exception):
     """The clip could not be cut; the message is the reason."""
 
 
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")  # another one in every run, and rows are to be the same
 FIELDS = {"top": "tff", "bottom": "bff"}
 """ffmpeg's word for the field that comes first; the keys are those of `Video.field_order`."""
 
@@ -190,7 +192,7 @@ def _encode(video: Video, clip: Clip, out: str, config: CutConfig, limits: Probe
     with tempfile.TemporaryDirectory() as folder, open(os.path.join(folder, "said"), "w+b") as said:
         process = _start(_command(video, clip, out, config, coding(first.picture), folder), said)
         try:
-            written = _feed(process.stdin, chain([first], frames), clip)
+            written = _feed(process.stdin, chain([first], frames), video, clip)
         except (BrokenPipeError, av.error.FFmpegError):  # ffmpeg went away, or a frame could not be handed over
             written = -1
         finally:
@@ -203,7 +205,8 @@ def _encode(video: Video, clip: Clip, out: str, config: CutConfig, limits: Probe
         if code or written < 0:
             said.seek(0)
             words = said.read().decode("utf-8", "replace").strip().splitlines()
-            raise CutFailed(f"ffmpeg ended with {code}: {words[-1][:300] if words else 'no message'}")
+            last = _ADDRESS.sub("", words[-1])[:300] if words else "no message"
+            raise CutFailed(f"ffmpeg ended with {code}: {last}")
     return written
 
 
@@ -248,7 +251,7 @@ def _start(command: Any, said: Any) -> Any:
     )
 
 
-def _feed(pipe: Any, frames: Iterator[Frame], clip: Clip) -> int:
+def _feed(pipe: Any, frames: Iterator[Frame], video: Video, clip: Clip) -> int:
     """Write raw frames with their times, counted from the clip's start."""
     written, stream, time_base = 0, None, Fraction(clip.time_base_num, clip.time_base_den)
     shape: tuple[int, int, str] | None = None
@@ -256,7 +259,8 @@ def _feed(pipe: Any, frames: Iterator[Frame], clip: Clip) -> int:
         for frame in frames:
             picture = frame.picture
             if shape is None or stream is None:
-                shape = (picture.width, picture.height, _raw_format(picture.format))
+                # the source's size, which the clip's was made from: a frame may have another one
+                shape = (video.coded_width, video.coded_height, _raw_format(picture.format))
                 stream = container.add_stream("rawvideo", rate=max(1, round(clip.fps)))
                 stream.width, stream.height, stream.pix_fmt = shape
                 stream.codec_context.time_base = stream.time_base = time_base

@@ -58,6 +58,6 @@ def test_broken_files_end_as_rows(tmp_path: Path) -> None:
     found = mutations.run_group(Store(tmp_path / "root").create(), tmp_path / "broken", "broken", Local(1))
     assert found["files"] == len(names) == 20
     assert found["wrong"] == []
-    assert (found["killed_their_worker"], found["over_deadline"], found["raised"]) == (0, 0, 0)
+    assert (found["killed_their_worker"], found["over_deadline"], found["failed_by_an_exception_or_worse"]) == (0, 0, 0)
     assert sum(found["videos"].values()) == 20
     assert set(found["scans"]) >= {"ok", "unreadable"}

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -72,6 +73,31 @@ def test_a_span_that_is_not_there_fails_with_a_reason_and_leaves_no_file(tmp_pat
     with pytest.raises(CutFailed, match="expected 30 frames"):
         cut(video, longer, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_source_that_changes_its_size_on_the_way_gives_one_size(tmp_path: Path) -> None:
+    first = make_video(tmp_path / "first.ts", [numbered(i) for i in range(24)], options={"bf": "0"})
+    then = make_video(tmp_path / "then.ts", [numbered(24 + i, 72, 46) for i in range(24)], options={"bf": "0"})
+    path = tmp_path / "a.h264"
+    with open(path, "wb") as out:
+        for part in (first, then):
+            with av.open(str(part)) as container:
+                for packet in container.demux(container.streams.video[0]):
+                    out.write(bytes(packet))
+    video, clip = span(path, 24, 36)
+    made = cut(video, clip, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
+    assert (made.width, made.height, made.num_frames) == (96, 64, 12)
+    assert [read_number(p) for _, p in decode_all(tmp_path / "out.mp4")] == list(range(24, 36))
+
+
+def test_the_last_words_of_ffmpeg_hold_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "ffmpeg"
+    fake.write_text("#!/bin/sh\ncat > /dev/null\necho '[out#0/mp4 @ 0x5632188] Nothing was written' >&2\nexit 7\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("DAILIES_FFMPEG", str(fake))
+    video, clip = span(make_video(tmp_path / "a.mp4", [numbered(i) for i in range(20)]), 0, 20)
+    with pytest.raises(CutFailed, match=r"^ffmpeg ended with 7: \[out#0/mp4\] Nothing was written$"):
+        cut(video, clip, str(tmp_path / "out.mp4"), CutConfig(), ProbeConfig())  # type: ignore[arg-type]
 
 
 def test_an_ffmpeg_that_fails_gives_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
