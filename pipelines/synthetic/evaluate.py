@@ -308,6 +308,7 @@ def _files(batch: Batch) -> Tallies:
         "corrupt": {v.path for v in batch.videos if v.status in bad or ids[v.path] in scans},
     }
     planted = {d: {t.path for t in batch.truth_videos if t.defect == d} for d in FILE_DEFECTS}
+    planted["corrupt"] |= {t.path for t in batch.truth_videos if t.duplicate_of in planted["corrupt"]}
     return {
         d: Tally(len(found[d] & planted[d]), len(found[d]), len(found[d] & planted[d]), len(planted[d]))
         for d in FILE_DEFECTS

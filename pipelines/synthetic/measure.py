@@ -156,7 +156,7 @@ def run(context: Context) -> Output:
 
 EVALUATION_STAGE = Stage(
     name="evaluation",
-    version=2,
+    version=3,
     reads=(),
     optional=_READS,
     writes=(EVALUATION,),

@@ -191,12 +191,14 @@ def test_copies_and_damage_are_judged_by_file() -> None:
             _truth_video("a.mp4"),
             _truth_video("a_copy.mp4", "duplicate", "a.mp4"),
             _truth_video("b.mp4", "corrupt"),
+            _truth_video("b_copy.mp4", "duplicate", "b.mp4"),  # as corrupt as its source
         ],
         truth_shots=[],
         videos=[
             Video(path="a.mp4", folder="", video_id="A", status="ok"),
             Video(path="a_copy.mp4", folder="", video_id="A", status="ok", duplicate_of="a.mp4"),
             Video(path="b.mp4", folder="", video_id="B", status="ok"),
+            Video(path="b_copy.mp4", folder="", video_id="B", status="ok", duplicate_of="b.mp4"),
         ],
         scans=[
             Scan(video_id=v, status=s, num_frames=9, decode_passes=1, damaged=[])
@@ -204,8 +206,8 @@ def test_copies_and_damage_are_judged_by_file() -> None:
         ],
     )
     found = policy(batch, CONFIG)
-    assert found["duplicate"] == Tally(1, 1, 1, 1)
-    assert found["corrupt"] == Tally(1, 3, 1, 1)
+    assert found["duplicate"] == Tally(2, 2, 2, 2)
+    assert found["corrupt"] == Tally(2, 4, 2, 2)
 
 
 def _caption(clip: str, fields: Fields | None, status: str = "ok") -> Caption:
