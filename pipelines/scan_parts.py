@@ -220,6 +220,10 @@ def _pick(candidates: pa.Table, pts: np.ndarray, chosen: list[int]) -> pa.Table:
         rows = [places[p] for p in pts[chosen].tolist()]
     except KeyError as e:
         raise CannotJoin(f"no part kept the frame at {e}") from e
+    pieces, start = [FRAMES.empty()], 0
+    for end in [i for i in range(1, len(rows) + 1) if i == len(rows) or rows[i] != rows[i - 1] + 1]:
+        pieces.append(candidates.slice(rows[start], end - start))  # a slice copies no picture, `take` all of them twice
+        start = end
     indices = pa.chunked_array([pa.array(chosen, pa.int64())])
     at = candidates.schema.get_field_index("frame_index")
-    return FRAMES.conform(candidates.take(rows).set_column(at, "frame_index", indices))
+    return FRAMES.conform(pa.concat_tables(pieces).set_column(at, "frame_index", indices))

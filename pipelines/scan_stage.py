@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.execute import Context, Failure, Output, Stage, Tables
@@ -108,7 +107,9 @@ def _joined(
     found = [{t.name: tables[t.name] for t in (SCANS, SIGNALS)} | {FRAMES.name: _one(whole)}]
     again = []
     for video_id in sorted(in_parts):
-        mine = parts.filter(pc.equal(parts["video_id"], video_id)).sort_by("part")
+        mine = pa.concat_tables(
+            [parts.slice(start, length) for name, start, length in _runs(parts) if name == video_id]
+        )
         kept = [frames.slice(start, length) for name, start, length in runs if name == video_id]
         try:
             found.append(join(videos[video_id], mine, _one(kept), config))
@@ -122,10 +123,10 @@ def _one(pieces: list[pa.Table]) -> pa.Table:
     return pa.concat_tables([FRAMES.empty(), *pieces])
 
 
-def _runs(frames: pa.Table) -> list[tuple[str, int, int]]:
+def _runs(table: pa.Table) -> list[tuple[str, int, int]]:
     """(video, first row, rows) of neighbouring rows of one video: slices copy no picture."""
     found, start = [], 0
-    for video_id, rows in itertools.groupby(frames["video_id"].to_pylist()):
+    for video_id, rows in itertools.groupby(table["video_id"].to_pylist()):
         length = sum(1 for _ in rows)
         found.append((video_id, start, length))
         start += length
