@@ -3,12 +3,14 @@
 import contextlib
 import io
 import re
+import shlex
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from orchestration import recipes
+from orchestration import cli, recipes
+from tests.house import SETTINGS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -50,3 +52,22 @@ def test_the_line_that_names_real_models_is_accepted() -> None:
     assert chosen.curation.clip.model
     assert chosen.captioner.backend == "transformers_vlm"
     assert chosen.trainer.autoencoder.pretrained
+
+
+def _commands() -> list[list[str]]:
+    text = "\n".join(blocks("bash"))
+    return [shlex.split(line, comments=True)[1:] for line in text.splitlines() if line.startswith("dailies ")]
+
+
+def test_every_command_of_the_readme_is_one_that_dailies_takes() -> None:
+    assert len(_commands()) > 8
+    for words in _commands():
+        cli.parser().parse_args(words)
+
+
+def test_the_condition_of_the_readme_is_one_over_the_manifest(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (words,) = [w for w in _commands() if "--where" in w]
+    words[words.index("--root") + 1] = str(house)
+    settings = [word for s in SETTINGS for word in ("--set", s)]
+    assert cli.main([*words, "--recipe", "tiny", *settings, "--json"]) in (0, 1)  # 1: nothing so long was rendered
+    assert "condition" not in capsys.readouterr().err

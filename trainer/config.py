@@ -132,7 +132,7 @@ class DitConfig:
     manifest: str = ""
     """Digest of the manifest that this run expects, or how it begins; empty takes the current one."""
     where: str = ""
-    """SQL condition over the manifest's columns, such as `duration_s >= 3`; empty takes every row."""
+    """SQL condition over the manifest's columns, such as `width > height`; empty takes every row."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
