@@ -101,4 +101,5 @@ class Gatherer:
             height=self._maker.size[1],
             jpeg=self._maker.jpeg(frame.picture),
             edges=edges(*self._maker.borders(frame.picture), self._config.edges),
+            blockiness=self._maker.blockiness(frame.picture),
         )

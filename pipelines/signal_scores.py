@@ -30,8 +30,8 @@ class _Item:
     clips: tuple[Clip, ...]
     picture_size: tuple[int, int]
     curves: Mapping[str, np.ndarray]
-    jpegs: tuple[tuple[int, float, bytes], ...]
-    """(frame index, time in s, JPEG) in time order."""
+    proxies: tuple[tuple[int, float, float, bytes], ...]
+    """(frame index, time in s, blockiness, JPEG) in time order."""
 
 
 def view_of(clip: Clip, item: _Item) -> View:
@@ -40,12 +40,13 @@ def view_of(clip: Clip, item: _Item) -> View:
     curves = {n: item.curves[n][span] for n in _CURVES}
     curves["difference"] = curves["difference"].copy()
     curves["difference"][:1] = 0.0  # the change that leads into the clip is not the clip's
-    inside = [(t - clip.start_s, j) for i, t, j in item.jpegs if clip.start_frame <= i < clip.end_frame]
+    inside = [p for p in item.proxies if clip.start_frame <= p[0] < clip.end_frame]
     return View(
         clip=clip,
         picture_size=item.picture_size,
-        jpegs=tuple(j for _, j in inside),
-        times_s=tuple(t for t, _ in inside),
+        jpegs=tuple(p[3] for p in inside),
+        times_s=tuple(p[1] - clip.start_s for p in inside),
+        blockiness=tuple(p[2] for p in inside),
         **curves,
     )
 
@@ -84,11 +85,12 @@ def _items(context: Context) -> list[_Item]:
     clips: dict[str, list[Clip]] = {}
     for clip in to_rows(context.read(CLIPS), Clip):
         clips.setdefault(clip.video_id, []).append(clip)
-    jpegs: dict[str, list[tuple[int, float, bytes]]] = {}
-    frames = context.read(FRAMES, ["video_id", "frame_index", "time_s", "jpeg"])
+    proxies: dict[str, list[tuple[int, float, float, bytes]]] = {}
+    frames = context.read(FRAMES, ["video_id", "frame_index", "time_s", "blockiness", "jpeg"])
     for batch in frames.to_batches(max_chunksize=1000):
         for row in batch.to_pylist():
-            jpegs.setdefault(row["video_id"], []).append((row["frame_index"], row["time_s"], row["jpeg"]))
+            found = (row["frame_index"], row["time_s"], row["blockiness"], row["jpeg"])
+            proxies.setdefault(row["video_id"], []).append(found)
     signals = context.read(SIGNALS, ["video_id", *_CURVES])
     items = []
     for position, video_id in enumerate(signals["video_id"].to_pylist()):
@@ -98,7 +100,7 @@ def _items(context: Context) -> list[_Item]:
                     tuple(sorted(clips[video_id], key=lambda c: c.start_frame)),
                     sizes[video_id],
                     {n: _array(signals, n, position) for n in _CURVES},
-                    tuple(sorted(jpegs.get(video_id, []))),
+                    tuple(sorted(proxies.get(video_id, []))),
                 )
             )
     return sorted(items, key=lambda i: i.clips[0].video_id)
@@ -134,7 +136,7 @@ def _means(tables: Mapping[str, pa.Table]) -> dict[str, float]:
 
 SIGNAL_SCORES_STAGE = Stage(
     name="signal_scores",
-    version=2,  # new scorers, and strokes that are writing
+    version=3,  # new scorers, and strokes that are writing
     reads=(CLIPS, SIGNALS, FRAMES, VIDEOS),
     writes=_TABLES,
     run=_signal_scores,

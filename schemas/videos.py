@@ -123,6 +123,11 @@ class ProxyFrame:
         arrow=pa.list_(pa.int32()),
         default=(),
     )
+    blockiness: float = column(
+        "Excess of luma steps at the 8 x 8 grid over those beside it, in the full picture; 0 if there is none.",
+        range="[0, inf)",
+        default=0.0,
+    )
 
 
 VIDEOS = Table("videos", Video, ("path",), doc="One row per source file.")

@@ -15,6 +15,7 @@ _FILES = (
     "contrast",
     "saturation",
     "blur",
+    "blockiness",
     "flicker",
     "text",
     "overlay",

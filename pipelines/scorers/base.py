@@ -37,6 +37,8 @@ class View:
     """Proxy frames inside the clip, in time order."""
     times_s: tuple[float, ...]
     """When each proxy is shown, s from the clip's start."""
+    blockiness: tuple[float, ...]
+    """Of the full picture of each proxy, as the scan measured it."""
 
     def proxy(self, index: int) -> np.ndarray:
         """One proxy, cropped as the clip is, (height, width, 3) uint8 RGB; decoded once, however many ask."""

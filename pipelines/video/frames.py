@@ -10,6 +10,7 @@ Both are tone-mapped where the source is HDR (`pipelines.video.color`).
 
 import dataclasses
 import io
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -22,6 +23,10 @@ from pipelines.video.color import HDR, luma_table, to_sdr, transfer_of
 
 SMALL_AREA = 160 * 90
 _EVEN, _FULL_RANGE = 2, 2
+_EVERY_ROW = 8
+"""Rows between those that blockiness is measured on."""
+_GRAIN = 0.5
+"""Mean step, 0-255, below which a grid is not seen."""
 
 
 def small_size(width: int, height: int, area: int = SMALL_AREA) -> tuple[int, int]:
@@ -158,6 +163,16 @@ class ProxyMaker:
         elif self._rotation == 270:
             rows, columns = columns[::-1], rows
         return rows, columns
+
+    def blockiness(self, frame: Any) -> float:
+        """How much larger luma steps are at every eighth column than beside it; 0 for a clean picture."""
+        luma = self._luma(frame)[::_EVERY_ROW]
+        at = np.arange(8, luma.shape[1] - 2, 8)
+        if not len(at):
+            return 0.0
+        around = [luma[:, at + d].astype(np.int16) for d in (-2, -1, 0, 1)]
+        steps = [float(np.abs(b - a).mean()) for a, b in itertools.pairwise(around)]
+        return round(max(0.0, (steps[1] + _GRAIN) / ((steps[0] + steps[2]) / 2 + _GRAIN) - 1), 6)
 
     def _luma(self, frame: Any) -> np.ndarray:
         """The luma plane itself where the format has one of 8 bits; a conversion otherwise."""

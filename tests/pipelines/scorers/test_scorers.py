@@ -58,6 +58,7 @@ def view(frames: list[np.ndarray], step: int = 6, crop: list[int] | None = None)
         difference=change.astype(np.float32),
         jpegs=tuple(jpeg(f) for f in frames[::step]),
         times_s=tuple(i / 25 for i in range(0, len(frames), step)),
+        blockiness=(0.1,) * len(frames[::step]),
     )
 
 
@@ -78,7 +79,7 @@ def test_a_scorer_returns_the_columns_it_declares_and_the_same_twice(scorer: Sco
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=lambda s: s.name)
 def test_a_clip_without_proxies_is_an_error_and_not_a_number(scorer: Scorer) -> None:
-    row = score_clip(scorer, replace(view(shot(1, 10)), jpegs=(), times_s=()), "m")
+    row = score_clip(scorer, replace(view(shot(1, 10)), jpegs=(), times_s=(), blockiness=()), "m")
     missing = [c for c in scorer.columns if row[c] is None]
     assert bool(missing) == bool(row["error"])
 
@@ -250,6 +251,11 @@ def test_doubled_frames_and_a_jump_are_jitter_and_smooth_motion_is_none() -> Non
     assert smooth == {"doubled_share": 0.0, "jump": 0.0}
     assert doubled["doubled_share"] == pytest.approx(0.25)
     assert (jumped["jump"] or 0) > 5
+
+
+def test_blockiness_is_what_the_scan_measured() -> None:
+    found = score("blockiness", replace(view(shot(1, 12)), blockiness=(0.0, 0.6)))
+    assert found == {"mean": pytest.approx(0.3), "worst": 0.6}
 
 
 def test_a_dark_and_flat_frame_is_black_and_a_lamp_in_the_dark_is_not() -> None:

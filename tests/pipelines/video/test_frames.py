@@ -84,3 +84,14 @@ def test_a_missing_file_is_a_row_not_a_crash(tmp_path: Path) -> None:
     from pipelines.video.probe import ProbeConfig, probe
 
     assert probe(str(tmp_path), "gone.mp4", 0, ProbeConfig()).status == "unreadable"
+
+
+def test_blocks_are_seen_and_texture_is_none() -> None:
+    maker = ProxyMaker((160, 96), 0, 85)
+    smooth = textured(3, 640, 384, shift=3)  # its own grid is of 16 pixels, and must not lie on that of 8
+    noisy = np.clip(smooth + np.random.default_rng(1).normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
+    blocky = np.repeat(np.repeat(smooth[4::8, 4::8], 8, axis=0), 8, axis=1)
+    assert maker.blockiness(frame_of(blocky)) > 1
+    assert maker.blockiness(frame_of(smooth)) < 0.1
+    assert maker.blockiness(frame_of(noisy)) < 0.1
+    assert maker.blockiness(frame_of(textured(1, 8, 8))) == 0
