@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mutations import CHAIN, config
+from benchmarks.mutations import CHAIN, config, described
 from pipelines.execute import executor, run_stage
 from schemas import batches
 from schemas.store import Store
@@ -127,6 +127,19 @@ def kill_often(base: Path, kills: int, seed: int) -> dict[str, Any]:
     }
 
 
+def keep(path: Path, runs: list[dict[str, Any]]) -> None:
+    """Write the runs of all seeds so far."""
+    command = "python -m benchmarks.kill_curation --root runs/killed --kills {kills} --seed {seed}"
+    whole = {
+        **described("kill_curation", "; ".join(command.format(**r) for r in runs)),
+        "kills": sum(r["kills"] for r in runs),
+        "roots_compared": sum(r["roots_compared"] for r in runs),
+        "roots_that_differ": sum(len(r["roots_that_differ"]) for r in runs),
+        "runs": runs,
+    }
+    path.write_text(json.dumps(whole, indent=1) + "\n")
+
+
 def main() -> int:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--root", type=Path, required=True, help="folder for footage and roots")
@@ -144,8 +157,7 @@ def main() -> int:
         words.out.parent.mkdir(parents=True, exist_ok=True)
         before = json.loads(words.out.read_text())["runs"] if words.out.exists() else []
         runs = [*(r for r in before if r["seed"] != words.seed), found]
-        whole = {"kills": sum(r["kills"] for r in runs), "runs": runs}
-        words.out.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n")
+        keep(words.out, runs)
     return 1 if found["roots_that_differ"] else 0
 
 

@@ -12,6 +12,7 @@ Cost: about half a second of CPU per broken file.
 """
 
 import argparse
+import datetime
 import json
 import os
 import random
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine
 from orchestration import processes
 from pipelines import stages, workers
 from pipelines.config import CurationConfig
@@ -101,7 +103,8 @@ def run_group(
     began = time.monotonic()
     for stage in chain:
         run_stage(stage, store, config(), batch=name, executor=executor)
-    return {**judge(store, folder, name), "seconds": round(time.monotonic() - began, 1)}
+    print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return judge(store, folder, name)
 
 
 def is_done(store: Store, name: str, chain: Sequence[Stage]) -> bool:
@@ -154,6 +157,12 @@ def add(total: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
     return summed
 
 
+def described(name: str, command: str) -> dict[str, Any]:
+    """Which benchmark, when, how, and on what."""
+    today = datetime.date.today().isoformat()
+    return {"benchmark": name, "date": today, "command": command, "machine": machine()}
+
+
 def orphans() -> list[str]:
     """Processes that still run below this one after its idle workers were ended."""
     workers.end_idle()
@@ -194,7 +203,9 @@ def main() -> int:
     print(json.dumps(result, sort_keys=True))
     if words.out and not unfinished:
         words.out.parent.mkdir(parents=True, exist_ok=True)
-        words.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+        kind = "--originals" if words.originals else f"--count {words.count} --seed {words.seed}"
+        about = described("mutations", f"python -m benchmarks.mutations ../shared/footage --root runs/mutations {kind}")
+        words.out.write_text(json.dumps({**about, **result}, indent=1) + "\n")
     if unfinished:
         print(f"{unfinished} batches are left: run the same command again", file=sys.stderr)
     return 1 if unfinished or total.get("wrong") or result["orphans"] else 0
