@@ -75,7 +75,7 @@ CLASSICAL: tuple[Rule, ...] = (
     Rule(name="missed_cut", column="clips.max_inner_boundary", max=0.5, reason="a cut may have been missed inside it"),
     Rule(name="dark", column="score_luma.bright", min=0.15, reason="too dark"),
     Rule(name="blur", column="score_blur.focus", min=0.265, reason="out of focus"),
-    Rule(name="freeze", column="score_freeze.longest_share", max=0.22, reason="the picture stands still and repeats"),
+    Rule(name="freeze", column="score_freeze.longest_share", max=0.25, reason="the picture stands still and repeats"),
     Rule(name="static", column="score_motion.moving_share", min=0.004, reason="nothing moves"),
     Rule(name="flicker", column="score_flicker.amplitude", max=0.05, reason="brightness flickers"),
     Rule(name="text", column="score_text.area", max=0.019, reason="text is burnt in"),

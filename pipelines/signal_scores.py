@@ -136,7 +136,7 @@ def _means(tables: Mapping[str, pa.Table]) -> dict[str, float]:
 
 SIGNAL_SCORES_STAGE = Stage(
     name="signal_scores",
-    version=3,  # new scorers, and strokes that are writing
+    version=4,  # new scorers, and strokes that are writing
     reads=(CLIPS, SIGNALS, FRAMES, VIDEOS),
     writes=_TABLES,
     run=_signal_scores,

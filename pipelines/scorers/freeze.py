@@ -10,13 +10,13 @@ import numpy as np
 
 from pipelines.scorers.base import Scorer, View
 
-_SAME = 0.003
+_SAME = 0.0015
 """Largest change of a repeated frame, of the contrast."""
-_MOVED = 0.03
+_MOVED = 0.06
 """Change that ends a stretch at once, of the contrast."""
-_BRIDGE_S = 0.3
+_BRIDGE_S = 0.5
 """Longest stretch of changes that an encoder may make inside a freeze, s."""
-_REPEATS = 0.5
+_REPEATS = 0.6
 """Least share of repeats in a stretch."""
 
 
@@ -66,5 +66,5 @@ SCORER = Scorer(
         "longest_s": ("Longest stretch of repeated frames.", "s", "[0, inf)"),
     },
     freeze,
-    version=2,
+    version=3,
 )
