@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.scorers.base import Scorer, View
 
-_VISIBLE = (0.02, 0.06)
+_VISIBLE = (0.01, 0.06)
 """Change of luma that counts as visible: a sixth of the picture's range, within these bounds."""
 
 
@@ -47,4 +47,5 @@ SCORER = Scorer(
         "moving_share": ("Share of the picture that changes visibly between proxies.", "", "[0, 1]"),
     },
     motion,
+    version=2,
 )
