@@ -23,7 +23,7 @@ Raw footage in; a curated, densely captioned Parquet manifest and a native-shape
 
   start here    demo, doctor, selftest
   curation      curate FOLDER, stage NAME, whatif, label, calibrate
-  captions      captioner train, captioner evaluate, caption, manifest freeze, manifest list
+  captions      captioner train, captioner evaluate, caption, manifest freeze, manifest list, export
   training      train autoencoder, train dit, train verify, sample, credentials, evaluate
   look          report, sql, audit CLIP_ID, explain clip|step, diff A B, forget VIDEO
   services      up, ui, down
