@@ -27,8 +27,8 @@ from schemas.samples import Measure
 from schemas.shots import Boundary
 from schemas.store import Store
 
-SEED = 20261122
-"""No threshold of this project was chosen on it."""
+SEED = 20261123
+"""No threshold of this project was chosen on it, and nothing that it got wrong was looked at before it was measured."""
 BATCH = "selftest"
 MARKS: Mapping[str, float] = {
     "boundaries.hard": 0.99, "boundaries.gradual": 0.90, "boundaries.flash": 0.95, "defects": 0.95,
