@@ -10,8 +10,9 @@ from pathlib import Path
 
 import duckdb
 
-from orchestration import recipes, rooms
+from orchestration import checks, recipes, rooms
 from pipelines.execute import Local, Result, run_stage
+from schemas.ledger import SKIPPED
 from schemas.store import Store
 from tests.house import BATCH, SETTINGS, bring_up_to_date
 
@@ -25,6 +26,17 @@ def test_every_stage_ran_and_every_table_is_there(house: Path) -> None:
     for placed, batch in rooms.units(rooms.all_stages(), store):
         for table in placed.stage.writes:
             assert store.committed(table, batch) is not None, table.name
+
+
+def test_every_table_passes_its_blocking_checks_and_one_without_rows_may_be_empty(house: Path) -> None:
+    store = Store(house)
+    for placed, batch in rooms.units(rooms.all_stages(), store):
+        for table in placed.stage.writes:
+            found = checks.findings(store, table, batch)
+            failed = [c.name for c in checks.checks_of(table) if c.blocking and not found[c.name].passed]
+            assert not failed, f"{table.name}: {failed}"
+    no_rows = SKIPPED.empty()  # every manifest row was trained on
+    assert checks.has_rows(SKIPPED, no_rows).passed
 
 
 def test_nothing_is_computed_twice(house: Path) -> None:
