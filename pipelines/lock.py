@@ -11,10 +11,15 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from typing import IO
 
 from schemas.errors import RootBusy
 from schemas.store import Store
+
+PATIENCE_S = 20.0
+"""How long a holder that was told to stop may take to be gone, s."""
 
 
 @contextlib.contextmanager
@@ -30,14 +35,23 @@ def alone(store: Store, stage: str, batch: str | None) -> Iterator[None]:
     path = store.at("work", "locks", f"{stage}-{batch or 'all'}.json")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "a+") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise RootBusy(f"{_what(stage, batch)} under {store.root} is being run by {_holder(path)}") from e
+        deadline = time.monotonic() + PATIENCE_S
+        while not _taken(f):
+            if time.monotonic() > deadline:
+                raise RootBusy(f"{_what(stage, batch)} under {store.root} is being run by {_holder(path)}")
+            time.sleep(0.2)
         f.truncate(0)
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)[:300]}, f)
         f.flush()
         yield
+
+
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _what(stage: str, batch: str | None) -> str:

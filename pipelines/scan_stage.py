@@ -160,7 +160,7 @@ def curves_kb_per_s(signals: pa.Table) -> float:
 
 SCAN_STAGE = Stage(
     name="scan",
-    version=9,
+    version=10,
     reads=(VIDEOS,),
     writes=(SCANS, SIGNALS, FRAMES),
     run=_scan,

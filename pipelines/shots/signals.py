@@ -22,6 +22,7 @@ THUMB_BYTES = THUMB * THUMB * 3 // 2
 _BLACK, _RANGE = 16.0, 219.0
 _ONE = 256
 """Weights of a cell's pixels are integers with this sum: products of two and a byte stay exact in float32."""
+_FIXED = 1 << 16
 
 
 @dataclasses.dataclass(slots=True)
@@ -131,12 +132,16 @@ def _hue_saturation_value(luma_u8: np.ndarray, blue_u8: np.ndarray, red_u8: np.n
 
 def saturations(blue_u8: np.ndarray, red_u8: np.ndarray) -> np.ndarray:
     """Mean distance of each picture's chroma from grey, in [0, 1]."""
-    import cv2
+    colours = (blue_u8.astype(np.uint16) << 8) | red_u8
+    total = _from_grey()[colours].sum(axis=(1, 2))  # of integers: float32 roots differ in their last bit by batch
+    return total / blue_u8[0].size / (128 * _FIXED)
 
-    width = blue_u8.shape[-1]
-    blue, red = (c.reshape(-1, width).astype(np.float32) - 128 for c in (blue_u8, red_u8))
-    distance = cv2.magnitude(blue, red).reshape(blue_u8.shape)
-    return np.array([cv2.sumElems(d)[0] for d in distance]) / blue_u8[0].size / 128
+
+@functools.cache
+def _from_grey() -> np.ndarray:
+    """Distance of every pair of chroma values from grey, as an integer in units of 1 / `_FIXED`."""
+    side = np.arange(256) - 128.0
+    return np.rint(np.sqrt(side[:, None] ** 2 + side**2) * _FIXED).astype(np.int64).ravel()
 
 
 def laplacian_variances(luma_u8: np.ndarray) -> np.ndarray:

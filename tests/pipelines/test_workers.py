@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from orchestration import cli
+from pipelines import lock
 from pipelines.execute import Context, Executor, Local, Output, Ray, Stage, halved, run_only, run_stage
 from pipelines.items import Failure
 from pipelines.workers import run_items
@@ -194,7 +195,10 @@ with lock.alone(Store(sys.argv[1]), "weigh", "b1"):
 """
 
 
-def test_two_runs_of_a_stage_at_once_are_refused_and_a_dead_holder_is_no_holder(tmp_path: Path) -> None:
+def test_two_runs_of_a_stage_at_once_are_refused_and_a_dead_holder_is_no_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PATIENCE_S", 0.5)
     store = toys.root(tmp_path)
     command = [sys.executable, "-c", _HOLDER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()}) as holder:
@@ -209,8 +213,6 @@ def test_two_runs_of_a_stage_at_once_are_refused_and_a_dead_holder_is_no_holder(
 
 
 def test_a_second_run_that_has_nothing_to_do_needs_no_lock(tmp_path: Path) -> None:
-    from pipelines import lock
-
     store = toys.root(tmp_path)
     run_stage(WEIGH, store, Orchard(), batch="b1")
     with lock.alone(store, "weigh", "b1"):

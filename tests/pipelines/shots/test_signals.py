@@ -95,3 +95,12 @@ def test_change_and_cuts_are_those_of_pyscenedetect(seed: int) -> None:
     assert np.allclose(change, values, rtol=1e-6)
     rule = AdaptiveRule(ratio=3.0, min_change=10.0, window=2)
     assert [i for i in range(80) if rule.is_cut(change.tolist(), i)] == theirs != []
+
+
+def test_a_pictures_saturation_does_not_depend_on_its_batch() -> None:
+    rng = np.random.default_rng(0)
+    blue, red = rng.integers(0, 256, (2, 9, 23, 41)).astype(np.uint8)
+    whole = saturations(blue, red)
+    assert [saturations(b[None], r[None])[0] for b, r in zip(blue, red)] == whole.tolist()
+    by_hand = np.hypot(blue.astype(float) - 128, red.astype(float) - 128).mean(axis=(1, 2)) / 128
+    assert np.allclose(whole, by_hand, atol=1e-6)
