@@ -13,7 +13,6 @@ import dataclasses
 import io
 import json
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from captioner.backends.transformers_vlm import Vlm, adapter_digest, open_vlm
 from captioner.frames import FrameSpec, moments, pixels, span_of
 from captioner.prompt import KINDS, prompt
 from captioner.train.config import LoraConfig
-from captioner.train.train import Snapshots
+from captioner.train.train import Snapshots, rate_at, read_snapshot
 from schemas.captions import Pair
 from schemas.errors import ModelError
 from schemas.store import Store
@@ -208,12 +207,6 @@ def _fit(
     return losses
 
 
-def rate_at(step: int, config: LoraConfig) -> float:
-    """Learning rate of a step: linear warmup, then a cosine to 0."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-
-
 def _pack(weights: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, losses: Sequence[float]) -> bytes:
     buffer = io.BytesIO()
     tensors = {n: p.detach() for n, p in weights.items()}
@@ -222,13 +215,9 @@ def _pack(weights: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer,
 
 
 def _resume(weights: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, snapshots: Snapshots) -> list[float]:
-    """Take up the snapshot; one that does not read is as good as none."""
-    data = snapshots.load()
-    if data is None:
-        return []
-    try:
-        state = torch.load(io.BytesIO(data), weights_only=True)
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+    """Take up the snapshot."""
+    state = read_snapshot(snapshots)
+    if state is None:
         return []
     with torch.no_grad():
         for name, value in state["weights"].items():

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from captioner import evaluate
-from captioner.train.config import TrainConfig
+from captioner.train.config import LoraConfig, TrainConfig
 from captioner.train.data import Example, by_shape, draw, example, slot_values
 from captioner.train.model import Captioner
 from captioner.train.tokenizer import DENSE_ID, decode, train_tokenizer
@@ -110,7 +110,7 @@ def _prepare(pairs: Sequence[Pair], config: TrainConfig) -> tuple[Any, Captioner
     return tokenizer, Captioner(config.model, slots, len(tokenizer)), ready["train"], ready["held_out"], left_out
 
 
-def rate_at(step: int, config: TrainConfig) -> float:
+def rate_at(step: int, config: TrainConfig | LoraConfig) -> float:
     """Learning rate of a step: linear warmup, then a cosine to 0."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
@@ -162,17 +162,24 @@ def _pack(net: Captioner, optimiser: torch.optim.Optimizer, losses: Sequence[flo
 
 
 def _resume(net: Captioner, optimiser: torch.optim.Optimizer, snapshots: Snapshots) -> list[float]:
-    """Take up the snapshot; one that does not read is as good as none."""
-    data = snapshots.load()
-    if data is None:
-        return []
-    try:
-        state = torch.load(io.BytesIO(data), weights_only=True)
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+    """Take up the snapshot."""
+    state = read_snapshot(snapshots)
+    if state is None:
         return []
     net.load_state_dict(state["net"])
     optimiser.load_state_dict(state["optimiser"])
     return [float(x) for x in state["losses"]]
+
+
+def read_snapshot(snapshots: Snapshots) -> dict[str, Any] | None:
+    """The state that was kept; one that does not read is as good as none."""
+    data = snapshots.load()
+    if data is None:
+        return None
+    try:
+        return torch.load(io.BytesIO(data), weights_only=True)  # type: ignore[no-any-return]
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        return None
 
 
 def _note(net: Captioner, held: Sequence[Example], losses: Sequence[float], parts: dict[str, Tensor]) -> str:
