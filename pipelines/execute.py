@@ -24,6 +24,7 @@ from pipelines import lock
 from pipelines.each import ItemsMap, OnlyDone, Work, halved
 from pipelines.executors import Executor, Failure, Local, Progress, Ray, executor
 from pipelines.items import Deadline
+from pipelines.run_log import RunLog
 from schemas import batches
 from schemas.errors import ConfigError, DamagedTable, MissingTable, UsageError
 from schemas.ids import digest
@@ -31,8 +32,8 @@ from schemas.store import Commit, Store
 from schemas.table import Table
 
 __all__ = [
-    "Context", "Executor", "Failure", "Local", "Output", "Progress", "Ray", "Result", "Stage", "Tables", "as_json",
-    "executor", "halved", "reusable", "run_only", "run_stage",
+    "Context", "Executor", "Failure", "Local", "Output", "Progress", "Ray", "Result", "RunLog", "Stage", "Tables",
+    "as_json", "executor", "halved", "reusable", "run_only", "run_stage",
 ]  # fmt: skip
 
 Tables = Mapping[str, pa.Table]
