@@ -38,8 +38,8 @@ _BEFORE_POLICY = 6
 
 def scan_cost(words: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Scan beside plain decoding, on 1080p and on all real files that decode."""
-    from pipelines.scan import ScanConfig, scan
-    from pipelines.scan_stage import SCAN_STAGE
+    from pipelines.scan.scan import ScanConfig, scan
+    from pipelines.scan.stage import SCAN_STAGE
     from pipelines.video.probe import ProbeConfig, probe
     from pipelines.video.source import list_files, videos_and_sidecars
 
@@ -198,7 +198,7 @@ def _keeping(store: Any, config: Any, share: float) -> tuple[Any, float]:
 
     Pixels (frames times area), not seconds: a second of 1080p costs six times one of 480p on both sides.
     """
-    from pipelines.policy import PolicyConfig, Rule
+    from pipelines.policy.rules import PolicyConfig, Rule
     from pipelines.scorers import SCORERS
     from schemas.clips import CLIPS
 
@@ -269,7 +269,7 @@ def one_scan(words: argparse.Namespace, work: Path) -> dict[str, Any]:
 
     import pipelines.stages  # noqa: F401
     from pipelines.recipes import footage as recipe
-    from pipelines.scan import ScanConfig, scan
+    from pipelines.scan.scan import ScanConfig, scan
     from pipelines.video.probe import ProbeConfig, probe
     from schemas.store import Store
     from schemas.videos import SCANS

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.scan import ScanConfig, scan
-from pipelines.shots_stage import ShotsConfig, find_shots, items
+from pipelines.scan.scan import ScanConfig, scan
+from pipelines.shots.stage import ShotsConfig, find_shots, items
 from pipelines.synthetic.evaluate import Tally, measures
 from pipelines.video.decode import Pass, decode_frames
 from pipelines.video.probe import ProbeConfig, probe

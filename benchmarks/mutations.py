@@ -25,11 +25,12 @@ from typing import Any
 
 from benchmarks.machine import machine
 from orchestration import processes
-from pipelines import stages, workers
+from pipelines import stages
 from pipelines.config import CurationConfig
 from pipelines.execute import Executor, Local, Stage, reusable, run_stage
-from pipelines.policy import PolicyConfig
-from pipelines.scan import ScanConfig
+from pipelines.policy.rules import PolicyConfig
+from pipelines.running import workers
+from pipelines.scan.scan import ScanConfig
 from pipelines.video.source import list_files, videos_and_sidecars
 from schemas import batches
 from schemas.clips import CLIP_FILES

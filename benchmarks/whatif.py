@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines import whatif
-from pipelines.policy import CLASSICAL, Rule, move_bound, read_policy
-from pipelines.scoreboard import COLUMNS, DOCUMENTED, SCOREBOARD, SEPARATOR, Standing
+from pipelines.policy import whatif
+from pipelines.policy.rules import CLASSICAL, Rule, move_bound, read_policy
+from pipelines.policy.scoreboard import COLUMNS, DOCUMENTED, SCOREBOARD, SEPARATOR, Standing
 from schemas.store import Store
 
 ASPECTS = ("16:9", "9:16", "4:3", "1:1", "2.39:1")

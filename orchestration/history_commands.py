@@ -6,9 +6,9 @@ from typing import Any
 
 from orchestration import rooms
 from orchestration.ask import Answer, Ask
-from pipelines import forget as forgetting
-from pipelines import lock
-from pipelines.manifest_diff import diff as compare
+from pipelines.manifest import forget as forgetting
+from pipelines.manifest.diff import diff as compare
+from pipelines.running import lock
 
 
 def diff(question: Ask, args: argparse.Namespace) -> Answer:

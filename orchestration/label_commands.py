@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from orchestration.ask import Answer, Ask, say
 from orchestration.label_server import Server, Session, Shown
 from orchestration.sql import as_text
-from pipelines import calibration
-from pipelines.label_sample import Drawn, Judged, draw, judged, sample
-from pipelines.scoreboard import SCOREBOARD
+from pipelines.policy import calibration
+from pipelines.policy.label_sample import Drawn, Judged, draw, judged, sample
+from pipelines.policy.scoreboard import SCOREBOARD
 from pipelines.synthetic.known import rule_truth
 from pipelines.video.frames import nearest_indices
 from schemas import batches

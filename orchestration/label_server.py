@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from orchestration import label_page
-from pipelines.label_sample import Drawn
-from pipelines.policy import Rule
+from pipelines.policy.label_sample import Drawn
+from pipelines.policy.rules import Rule
 from schemas.labels import Label, Labelled, append, standing_labels
 from schemas.store import Store
 

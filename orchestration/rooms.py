@@ -23,7 +23,7 @@ _LISTS = (
     ("curation", "pipelines.stages"),
     ("captioner", "captioner.stages"),
     ("trainer", "trainer.stages"),
-    ("report", "pipelines.report"),
+    ("report", "pipelines.report.stage"),
 )
 _CONFIG = {"curation": "curation", "captioner": "captioner", "trainer": "trainer", "report": "curation"}
 _AFTER = {"videos": ("footage",)}

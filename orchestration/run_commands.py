@@ -13,8 +13,8 @@ from typing import Any
 from orchestration import ask, rooms
 from orchestration.ask import Answer, Ask
 from orchestration.rooms import Placed, with_ancestors
-from pipelines import floor
 from pipelines.execute import Result, run_only
+from pipelines.report import floor
 from schemas import batches
 from schemas.clips import CLIPS
 from schemas.errors import FootageError, UsageError

@@ -14,10 +14,10 @@ from typing import Any
 from orchestration import recipes, rooms
 from orchestration.ask import Answer, Ask
 from orchestration.sql import as_text
-from pipelines import presets
-from pipelines import whatif as engine
 from pipelines.execute import reusable
-from pipelines.policy import PRESET, Rule, move_bound, read_policy
+from pipelines.policy import presets
+from pipelines.policy import whatif as engine
+from pipelines.policy.rules import PRESET, Rule, move_bound, read_policy
 from schemas import batches
 from schemas.scores import DUPLICATES
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from pipelines.contact_sheet import contact_sheet
-from pipelines.dedup import jpegs_by_clip
+from pipelines.dedup.stage import jpegs_by_clip
 from pipelines.execute import Context, Failure, Output, Stage, Tables
 from pipelines.video.cut import CutConfig, CutFailed, count_frames, cut
 from pipelines.video.probe import GRACE_S, ProbeConfig, check_same

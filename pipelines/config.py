@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from pipelines.clip_model import ClipConfig
-from pipelines.clip_scores import EmbedConfig
-from pipelines.dedup import DedupConfig
-from pipelines.manifest import ManifestConfig
+from pipelines.clip.model import ClipConfig
+from pipelines.clip.scores import EmbedConfig
+from pipelines.dedup.stage import DedupConfig
+from pipelines.manifest.stage import ManifestConfig
 from pipelines.ocr import OcrConfig
-from pipelines.policy import PolicyConfig
-from pipelines.scan import ScanConfig
-from pipelines.shots_stage import ShotsConfig
+from pipelines.policy.rules import PolicyConfig
+from pipelines.scan.scan import ScanConfig
+from pipelines.shots.stage import ShotsConfig
 from pipelines.synthetic.config import SyntheticConfig
 from pipelines.video.cut import CutConfig
 from pipelines.video.probe import ProbeConfig

@@ -5,9 +5,9 @@ the same inputs, config and code already (then nothing runs), runs it otherwise,
 whole.  Inside a stage, `Context.each` maps a function over items: every finished item is a Parquet part
 named by content and config, so that a killed stage resumes where it was; an item that raises, hangs or kills its
 worker goes to `on_error` and becomes a row, and those that hang or kill are not tried again until they or the
-code change (`pipelines.quarantine`).  With `loaded`, a model is loaded once per worker.
+code change (`pipelines.running.quarantine`).  With `loaded`, a model is loaded once per worker.
 
-Both executors (`pipelines/executors.py`) give equal tables: items are pure, results come back in the items'
+Both executors (`pipelines/running/executors.py`) give equal tables: items are pure, results come back in the items'
 order, and batches are made by the caller.  Cost: one footer read per input to know that there is nothing to do.
 """
 
@@ -20,11 +20,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines import lock
-from pipelines.each import ItemsMap, OnlyDone, Work, halved
-from pipelines.executors import Executor, Failure, Local, Progress, Ray, executor
-from pipelines.items import Deadline
 from pipelines.run_log import RunLog
+from pipelines.running import lock
+from pipelines.running.each import ItemsMap, OnlyDone, Work, halved
+from pipelines.running.executors import Executor, Failure, Local, Progress, Ray, executor
+from pipelines.running.items import Deadline
 from schemas import batches
 from schemas.errors import ConfigError, DamagedTable, MissingTable, UsageError
 from schemas.ids import digest

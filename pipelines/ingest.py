@@ -3,7 +3,7 @@
 Files are judged by their bytes (see `pipelines.video.source`).  A file whose packets another one has
 already is an exact duplicate: the first path in sorted order stays, the others point to it and are never
 decoded.  A sidecar `<stem>.json` with `text` and `licence`, or a `<stem>.txt` with the text, travels along, or
-else a row of a `.csv` that names the file (see `pipelines.sidecars`).
+else a row of a `.csv` that names the file (see `pipelines.clip.sidecars`).
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from pipelines.clip.sidecars import Told, find, read_tables
 from pipelines.execute import Context, Failure, Output, Stage, Tables
-from pipelines.sidecars import Told, find, read_tables
 from pipelines.video.probe import GRACE_S, ProbeConfig, SourceChanged, probe, reading_s
 from pipelines.video.source import Listed, is_url, list_files, open_bytes, state, videos_and_sidecars
 from schemas.batches import Batch

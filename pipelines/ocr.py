@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.clip_heads import is_function, load_function
-from pipelines.dedup import jpegs_by_clip
+from pipelines.clip.heads import is_function, load_function
+from pipelines.dedup.stage import jpegs_by_clip
 from pipelines.execute import Context, Failure, Output, Stage, Tables
 from pipelines.scorers.ocr import SCORE_OCR
 from pipelines.video.frames import read_jpeg

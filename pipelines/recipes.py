@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from pipelines.clip_model import ClipConfig
+from pipelines.clip.model import ClipConfig
 from pipelines.config import CurationConfig
-from pipelines.policy import CLASSICAL, WITH_CLIP, PolicyConfig, move_bound
+from pipelines.policy.rules import CLASSICAL, WITH_CLIP, PolicyConfig, move_bound
 from pipelines.synthetic.config import SyntheticConfig
 from pipelines.synthetic.pairs import PairsConfig
 from pipelines.synthetic.world import WorldConfig

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipelines.config import CurationConfig
-from pipelines.dedup import DUPLICATES_STAGE
+from pipelines.dedup.stage import DUPLICATES_STAGE
 from pipelines.execute import Executor, Result, Stage, run_stage
+from pipelines.policy.verdicts import VERDICTS_STAGE
 from pipelines.stages import STAGES
 from pipelines.synthetic import evaluate
 from pipelines.synthetic.edit import FootageConfig
 from pipelines.synthetic.evaluate import KINDS, Tallies, Tally
 from pipelines.synthetic.footage import FOOTAGE
 from pipelines.synthetic.measure import load_batch
-from pipelines.verdicts import VERDICTS_STAGE
 from schemas import batches
 from schemas.samples import Measure
 from schemas.shots import Boundary

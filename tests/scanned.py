@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.scan import ScanConfig, scan
-from pipelines.shots_stage import OUTPUTS, ShotsConfig, find_shots, items
+from pipelines.scan.scan import ScanConfig, scan
+from pipelines.shots.stage import OUTPUTS, ShotsConfig, find_shots, items
 from pipelines.video.probe import ProbeConfig, probe
 from schemas.videos import VIDEOS
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.executors import Progress
+from pipelines.running.executors import Progress
 from schemas.errors import UsageError
 from schemas.ids import digest
 from schemas.manifest import MANIFEST

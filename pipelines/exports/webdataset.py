@@ -14,8 +14,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from pipelines.executors import Progress
 from pipelines.exports.base import ExportConfig, Exported, Format, Sample, Source, write_whole
+from pipelines.running.executors import Progress
 from schemas.ids import digest
 
 INDEX = "index.json"

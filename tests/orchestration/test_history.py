@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from orchestration import cli, rooms
-from pipelines import forget, manifest_diff
-from pipelines.manifest import freeze
-from pipelines.policy import Rule
+from pipelines.manifest import diff as manifest_diff
+from pipelines.manifest import forget
+from pipelines.manifest.stage import freeze
+from pipelines.policy.rules import Rule
 from schemas.captions import CAPTIONS
 from schemas.clips import CLIP_FILES, CLIPS
 from schemas.errors import UsageError

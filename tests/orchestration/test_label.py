@@ -11,7 +11,7 @@ import pytest
 
 from orchestration import cli
 from orchestration.label_server import HOST, Server, Session, Shown
-from pipelines.label_sample import judged, sample
+from pipelines.policy.label_sample import judged, sample
 from schemas import batches
 from schemas.labels import Design, lines, standing_labels
 from schemas.store import Store

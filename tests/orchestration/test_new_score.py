@@ -74,7 +74,7 @@ make_video(folder / "a.mp4", [(p * red).astype(np.uint8) for p in pictures])
 make_video(folder / "b.mp4", [(p * blue).astype(np.uint8) for p in pictures[::-1]])
 from pipelines.config import CurationConfig
 from pipelines.execute import run_stage
-from pipelines.scoreboard import COLUMNS, SCOREBOARD
+from pipelines.policy.scoreboard import COLUMNS, SCOREBOARD
 from schemas import batches
 from schemas.store import Store
 
@@ -90,7 +90,7 @@ out = io.StringIO()
 with contextlib.redirect_stdout(out):
     code = cli.main(["whatif", "--root", str(root), "--policy", sys.argv[3], "--json"])
 found["whatif"] = [code, json.loads(out.getvalue())]
-from pipelines.manifest import MANIFEST_STAGE
+from pipelines.manifest.stage import MANIFEST_STAGE
 
 found["manifest"] = "score_warmth" in {t.name for t in MANIFEST_STAGE.reads}
 print(json.dumps(found))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pipelines.policy import Rule, Scores, judge, select
-from pipelines.scoreboard import SCOREBOARD, Standing, board
+from pipelines.policy.rules import Rule, Scores, judge, select
+from pipelines.policy.scoreboard import SCOREBOARD, Standing, board
 from schemas.clips import Clip
 from schemas.store import Store
 from schemas.verdicts import Selection

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import calibration
-from pipelines.label_sample import Judged, draw, judged, margin, sample
-from pipelines.policy import Rule
+from pipelines.policy import calibration
+from pipelines.policy.label_sample import Judged, draw, judged, margin, sample
+from pipelines.policy.rules import Rule
 from pipelines.synthetic import known
 from pipelines.synthetic.evaluate import DEFECT_RULES
 from schemas.labels import LABELS, Design, Label, Labelled, append, lines, standing_labels

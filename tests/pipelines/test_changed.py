@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import pipelines.ingest
-import pipelines.scan_stage
+import pipelines.scan.stage
 from pipelines.config import CurationConfig
 from pipelines.execute import run_stage
 from pipelines.ingest import VIDEOS_STAGE
-from pipelines.scan_stage import SCAN_STAGE
+from pipelines.scan.stage import SCAN_STAGE
 from schemas import batches
 from schemas.store import Store
 from schemas.videos import SCANS, VIDEOS
@@ -58,7 +58,7 @@ def test_it_changes_before_or_while_it_is_scanned(
     root: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     run_stage(VIDEOS_STAGE, root, CONFIG, batch="one")
-    real = pipelines.scan_stage.scan
+    real = pipelines.scan.stage.scan
 
     def changing(*args: Any) -> Any:
         found = real(*args)
@@ -66,7 +66,7 @@ def test_it_changes_before_or_while_it_is_scanned(
         return found
 
     if moment == "during":
-        monkeypatch.setattr(pipelines.scan_stage, "scan", changing)
+        monkeypatch.setattr(pipelines.scan.stage, "scan", changing)
     else:
         shutil.copy(tmp_path / "other.mkv", tmp_path / "footage" / "a.mkv")
     run_stage(SCAN_STAGE, root, CONFIG, batch="one")
@@ -80,12 +80,12 @@ def test_it_changes_before_or_while_it_is_scanned(
 
 def test_a_new_date_alone_is_no_change(root: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_stage(VIDEOS_STAGE, root, CONFIG, batch="one")
-    real = pipelines.scan_stage.scan
+    real = pipelines.scan.stage.scan
 
     def touching(*args: Any) -> Any:
         os.utime(tmp_path / "footage" / "a.mkv", (1, 1))
         return real(*args)
 
-    monkeypatch.setattr(pipelines.scan_stage, "scan", touching)
+    monkeypatch.setattr(pipelines.scan.stage, "scan", touching)
     run_stage(SCAN_STAGE, root, CONFIG, batch="one")
     assert only_row(root, SCANS)["status"] == "ok"

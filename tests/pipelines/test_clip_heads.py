@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.clip_heads import Head, auc, fit_head, is_function, load_function, read_head, write_head
-from pipelines.sidecars import Told, find, read_tables
+from pipelines.clip.heads import Head, auc, fit_head, is_function, load_function, read_head, write_head
+from pipelines.clip.sidecars import Told, find, read_tables
 from pipelines.video.source import list_files, videos_and_sidecars
 from schemas.errors import ConfigError, ModelError
 

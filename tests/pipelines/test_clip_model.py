@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.clip_heads import read_head
-from pipelines.clip_model import AESTHETIC, CLIP_MODEL_STAGE, WEIGHTS, ClipConfig, sentences
-from pipelines.clip_scores import EmbedConfig
+from pipelines.clip.embed import CAPTION_SCORES_STAGE, EMBEDDINGS_STAGE, score_caption
+from pipelines.clip.heads import read_head
+from pipelines.clip.model import AESTHETIC, CLIP_MODEL_STAGE, WEIGHTS, ClipConfig, sentences
+from pipelines.clip.scores import EmbedConfig
 from pipelines.config import CurationConfig
-from pipelines.embed import CAPTION_SCORES_STAGE, EMBEDDINGS_STAGE, score_caption
 from pipelines.execute import run_stage
-from pipelines.policy import Rule, judge
-from pipelines.scan_stage import SCAN_STAGE
+from pipelines.policy.rules import Rule, judge
+from pipelines.policy.verdicts import ONLY_SYNTHETIC
+from pipelines.scan.stage import SCAN_STAGE
 from pipelines.scorers.clip import CLIP_OUTPUTS, SCORE_AESTHETIC, SCORE_CLIP, SCORE_SIDECAR, SCORE_UNSAFE
-from pipelines.shots_stage import SHOTS_STAGE
-from pipelines.verdicts import ONLY_SYNTHETIC
+from pipelines.shots.stage import SHOTS_STAGE
 from schemas import batches
 from schemas.captions import PAIRS, Fields, Pair, Subject
 from schemas.checkpoints import CLIP_CHECKPOINT

@@ -15,19 +15,19 @@ from PIL import Image
 
 from pipelines.clip_files import CLIP_FILES_STAGE
 from pipelines.config import CurationConfig
-from pipelines.dedup import DUPLICATES_STAGE
+from pipelines.dedup.fingerprints import FINGERPRINTS_STAGE
+from pipelines.dedup.stage import DUPLICATES_STAGE
 from pipelines.execute import Result, Stage, run_stage
-from pipelines.fingerprints import FINGERPRINTS_STAGE
 from pipelines.ingest import VIDEOS_STAGE
-from pipelines.manifest import MANIFEST_STAGE, aspect
-from pipelines.policy import PolicyConfig
-from pipelines.scan_stage import SCAN_STAGE
+from pipelines.manifest.stage import MANIFEST_STAGE, aspect
+from pipelines.policy.rules import PolicyConfig
+from pipelines.policy.verdicts import VERDICTS_STAGE
+from pipelines.scan.stage import SCAN_STAGE
 from pipelines.shots.boundaries import BoundaryConfig
 from pipelines.shots.spans import SpanConfig
-from pipelines.shots_stage import SHOTS_STAGE, ShotsConfig
+from pipelines.shots.stage import SHOTS_STAGE, ShotsConfig
 from pipelines.signal_scores import SIGNAL_SCORES_STAGE
 from pipelines.stages import STAGES
-from pipelines.verdicts import VERDICTS_STAGE
 from schemas import batches
 from schemas.captions import CAPTIONS, Caption, Fields, Subject
 from schemas.clips import CLIP_FILES, CLIPS
@@ -158,11 +158,11 @@ def test_a_moved_boundary_bound_decides_again_and_decodes_nothing(
     done: tuple[Store, Path, list[Result]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the stored curves alone: the footage is gone, and the decoder with it."""
-    import pipelines.scan
+    import pipelines.scan.scan
 
     store, _folder, _ = done
     shutil.copytree(store.root, tmp_path / "root")
-    monkeypatch.setattr(pipelines.scan, "decode_frames", None)
+    monkeypatch.setattr(pipelines.scan.scan, "decode_frames", None)
     spans = ShotsConfig(spans=SpanConfig(min_clip_s=0.1, max_clip_s=1.0))
     strict = ShotsConfig(boundaries=BoundaryConfig(hard=0.99))
     found = {}
@@ -194,7 +194,7 @@ def test_the_same_footage_elsewhere_gives_the_same_rows(done: tuple[Store, Path,
 
 def test_frames_are_decoded_once_by_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts what libav hands out: full decodes by every stage up to the verdicts."""
-    import pipelines.scan
+    import pipelines.scan.scan
     import pipelines.video.cut
     import pipelines.video.decode
 
@@ -206,7 +206,7 @@ def test_frames_are_decoded_once_by_count(tmp_path: Path, monkeypatch: pytest.Mo
             counted[path] += 1
             yield frame
 
-    for module in (pipelines.scan, pipelines.video.cut):
+    for module in (pipelines.scan.scan, pipelines.video.cut):
         monkeypatch.setattr(module, "decode_frames", counting)
     folder = tmp_path / "footage"
     make_video(folder / "a.mp4", shot(1, 40) + shot(2, 35))

@@ -8,17 +8,17 @@ import pytest
 from PIL import Image
 
 from pipelines.config import CurationConfig
-from pipelines.dedup import DUPLICATES_STAGE, DedupConfig, Known, Pair, choose, find_pairs, group
+from pipelines.dedup.fingerprints import FINGERPRINTS_STAGE, VALUES, tiny
+from pipelines.dedup.near_pairs import Match, NearConfig, Sequence, candidates, match, unit_rows
+from pipelines.dedup.stage import DUPLICATES_STAGE, DedupConfig, Known, Pair, choose, find_pairs, group
 from pipelines.execute import run_stage
-from pipelines.fingerprints import FINGERPRINTS_STAGE, VALUES, tiny
 from pipelines.ingest import VIDEOS_STAGE
-from pipelines.manifest import _weighted, _without_twins
-from pipelines.near_pairs import Match, NearConfig, Sequence, candidates, match, unit_rows
-from pipelines.policy import PolicyConfig
-from pipelines.scan_stage import SCAN_STAGE
-from pipelines.shots_stage import SHOTS_STAGE
+from pipelines.manifest.stage import _weighted, _without_twins
+from pipelines.policy.rules import PolicyConfig
+from pipelines.policy.verdicts import VERDICTS_STAGE
+from pipelines.scan.stage import SCAN_STAGE
+from pipelines.shots.stage import SHOTS_STAGE
 from pipelines.signal_scores import SIGNAL_SCORES_STAGE
-from pipelines.verdicts import VERDICTS_STAGE
 from schemas import batches
 from schemas.clips import CLIPS
 from schemas.scores import CLUSTERS, DUPLICATES

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cuts
-from pipelines.scan import ScanConfig, scan
+from pipelines.scan.scan import ScanConfig, scan
 from pipelines.video.probe import ProbeConfig, probe
 from pipelines.video.source import list_files, videos_and_sidecars
 from schemas.shots import Shot

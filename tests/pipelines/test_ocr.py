@@ -11,9 +11,9 @@ from pipelines.config import CurationConfig
 from pipelines.execute import run_stage
 from pipelines.ingest import VIDEOS_STAGE
 from pipelines.ocr import OCR_STAGE, RAPIDOCR, OcrConfig, measure, reader
-from pipelines.scan_stage import SCAN_STAGE
+from pipelines.scan.stage import SCAN_STAGE
 from pipelines.scorers.ocr import SCORE_OCR
-from pipelines.shots_stage import SHOTS_STAGE
+from pipelines.shots.stage import SHOTS_STAGE
 from schemas import batches
 from schemas.errors import ConfigError
 from schemas.store import Store

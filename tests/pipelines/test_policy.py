@@ -6,9 +6,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from pipelines.policy import CLASSICAL, WITH_CLIP, PolicyConfig, Rule, judge, move_bound, select
+from pipelines.policy.rules import CLASSICAL, WITH_CLIP, PolicyConfig, Rule, judge, move_bound, select
+from pipelines.policy.verdicts import damaged_share, skipped
 from pipelines.recipes import RECIPES
-from pipelines.verdicts import damaged_share, skipped
 from schemas.errors import ConfigError
 from schemas.settings import recipe
 from schemas.verdicts import Verdict

@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.proxy_grid import AdaptiveRule, ProxyGrid
+from pipelines.scan.proxy_grid import AdaptiveRule, ProxyGrid
 
 RULE = AdaptiveRule(ratio=3.0, min_change=10.0, window=2)
 BASE = Fraction(1, 1000)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import report, report_page
 from pipelines.execute import run_stage
+from pipelines.report import page as report_page
+from pipelines.report import stage as report
 from schemas import batches
 from schemas.report import REPORT
 from schemas.store import Store

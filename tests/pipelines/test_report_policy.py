@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from orchestration import cli
-from pipelines import floor, report, report_cost, report_policy
 from pipelines.execute import run_stage
-from pipelines.scoreboard import SCORE_TABLES, SCOREBOARD
+from pipelines.policy.scoreboard import SCORE_TABLES, SCOREBOARD
+from pipelines.report import cost as report_cost
+from pipelines.report import floor
+from pipelines.report import policy as report_policy
+from pipelines.report import stage as report
 from pipelines.video.write import write_video
 from schemas import batches
 from schemas.clips import CLIPS

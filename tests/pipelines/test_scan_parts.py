@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipelines.execute import executor, run_stage
 from pipelines.recipes import footage
-from pipelines.scan import OUTPUTS, ScanConfig, scan
-from pipelines.scan_parts import SCAN_PARTS, CannotJoin, join, plan, scan_part
+from pipelines.scan.parts import SCAN_PARTS, CannotJoin, join, plan, scan_part
+from pipelines.scan.scan import OUTPUTS, ScanConfig, scan
 from pipelines.stages import STAGES
 from pipelines.video.decode import Pass, decode_frames
 from pipelines.video.decode_part import Part, PartPass, decode_part

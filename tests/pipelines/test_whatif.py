@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestration import cli
-from pipelines import presets, whatif, whatif_count
-from pipelines.policy import CLASSICAL, PolicyConfig, Rule, move_bound, read_policy
-from pipelines.scoreboard import COLUMNS, DOCUMENTED, SCOREBOARD, standing
+from pipelines.policy import presets, whatif, whatif_count
+from pipelines.policy.rules import CLASSICAL, PolicyConfig, Rule, move_bound, read_policy
+from pipelines.policy.scoreboard import COLUMNS, DOCUMENTED, SCOREBOARD, standing
+from pipelines.policy.verdicts import skipped
 from pipelines.scorers import SCORERS
-from pipelines.verdicts import skipped
 from schemas.errors import ConfigError, UsageError
 from schemas.store import Store
 from schemas.verdicts import SELECTIONS

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from orchestration import cli
-from pipelines import lock
 from pipelines.execute import Context, Executor, Local, Output, Ray, Stage, halved, run_only, run_stage
-from pipelines.items import Failure
-from pipelines.workers import run_items
+from pipelines.running import lock
+from pipelines.running.items import Failure
+from pipelines.running.workers import run_items
 from schemas.errors import RootBusy, UsageError
 from schemas.store import Store
 from tests.orchestration import toys
@@ -131,7 +131,7 @@ def test_a_worker_killed_from_outside_is_replaced_and_its_item_tried_again() -> 
     deadline = time.monotonic() + 20
     killed = None
     while killed is None and time.monotonic() < deadline:
-        killed = next((p for p in _children(os.getpid()) if "pipelines.workers" in _command(p)), None)
+        killed = next((p for p in _children(os.getpid()) if "pipelines.running.workers" in _command(p)), None)
     assert killed is not None
     time.sleep(0.3)
     os.kill(killed, signal.SIGKILL)
@@ -163,7 +163,7 @@ def _command(pid: int) -> str:
 
 _PARENT = """
 import sys, time
-from pipelines.workers import run_items
+from pipelines.running.workers import run_items
 list(run_items(time.sleep, [600, 600], 2))
 """
 
@@ -179,15 +179,15 @@ def test_children_end_with_a_parent_that_is_killed() -> None:
     time.sleep(1.0)
     parent.kill()
     parent.wait()
-    while any("pipelines.workers" in _command(p) for p in children) and time.monotonic() < deadline:
+    while any("pipelines.running.workers" in _command(p) for p in children) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert [p for p in children if "pipelines.workers" in _command(p)] == []
+    assert [p for p in children if "pipelines.running.workers" in _command(p)] == []
     assert len(children) == 2
 
 
 _HOLDER = """
 import sys, time
-from pipelines import lock
+from pipelines.running import lock
 from schemas.store import Store
 with lock.alone(Store(sys.argv[1]), "weigh", "b1"):
     print("held", flush=True)

@@ -17,7 +17,7 @@ from orchestration.cli import main
 from pipelines.exports import FORMATS
 from pipelines.exports.base import ExportConfig, Sample, export
 from pipelines.exports.webdataset import plan
-from pipelines.manifest import freeze
+from pipelines.manifest.stage import freeze
 from schemas.errors import UsageError
 from schemas.manifest import MANIFEST, ManifestRow
 from schemas.store import Store

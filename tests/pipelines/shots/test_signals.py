@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
-from pipelines.proxy_grid import AdaptiveRule
+from pipelines.scan.proxy_grid import AdaptiveRule
 from pipelines.shots.signals import (
     SignalCurves,
     SignalMeter,

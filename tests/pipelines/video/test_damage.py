@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.scan import ScanConfig, scan
+from pipelines.scan.scan import ScanConfig, scan
 from pipelines.video.decode import Pass, decode_frames
 from pipelines.video.probe import ProbeConfig, probe
 from pipelines.video.source import list_files
