@@ -30,8 +30,8 @@ setup: $(READY) ## make .venv
 demo: $(READY) ## footage to trained model, through Dagster and Ray; FOOTAGE=<folder> for your own files, ROOT=<folder>
 	$(BIN)/dailies demo --root "$(if $(FOOTAGE),$(if $(filter runs/demo,$(ROOT)),runs/footage,$(ROOT)),$(ROOT))" $(if $(FOOTAGE),--footage "$(FOOTAGE)")
 
-test: $(READY) ## the whole suite, Ray and Dagster included
-	$(BIN)/python -m pytest
+test: $(READY) ## the whole suite, Ray and Dagster included, on two workers
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

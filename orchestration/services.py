@@ -14,6 +14,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ from schemas.store import Store
 
 Say = Callable[[str], None]
 _UI_S = 120.0
+_TRAININGS_ON_CPU = 2
 _DAGSTER_YAML = """\
 # Written by dailies; yours to edit, it is not written again.
 telemetry:
@@ -37,6 +39,9 @@ nux:
 concurrency:
   runs:
     max_concurrent_runs: 2
+  pools: # steps that train a model: one per GPU at a time, over all runs; two side by side where there is none
+    granularity: op
+    default_limit: {trainings}
 run_monitoring:
   enabled: true
   start_timeout_seconds: 300
@@ -79,7 +84,8 @@ def dagster_home(root: str | os.PathLike[str]) -> Path:
     home = folder(root).parent / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text(_DAGSTER_YAML)
+        gpus = [name for name in os.listdir("/dev") if re.fullmatch(r"nvidia\d+", name)]
+        (home / "dagster.yaml").write_text(_DAGSTER_YAML.format(trainings=len(gpus) or _TRAININGS_ON_CPU))
     return home
 
 

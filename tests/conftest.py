@@ -1,4 +1,9 @@
-"""What tests of several rooms share: one Ray head for the whole session."""
+"""What tests of several rooms share: one Ray head, and one root with every table in it.
+
+Tests run on two workers (`pytest -n 2`).  A file's tests stay together on one of them, since many share a fixture
+of their file; so do all that need the Ray head, and all that read the house, for each is made once in every worker
+that asks for it.
+"""
 
 import os
 import shutil
@@ -19,6 +24,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config._dailies_ray = folder = Path(tempfile.mkdtemp(prefix="dailies-tests-"))  # type: ignore[attr-defined]
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN_PATH"] = ray_head.write_token(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name the group of each test; the longest groups come first, so that no worker starts one at the very end."""
+    shared: dict[str, str] = {}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "cluster" in fixtures or item.get_closest_marker("ray") is not None:
+            shared[_file(item)] = "ray"
+        elif "house" in fixtures:
+            shared.setdefault(_file(item), "house")
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(shared.get(_file(item), _file(item))))
+    order = {"ray": 0, "house": 1}
+    items.sort(key=lambda item: order.get(shared.get(_file(item), ""), 2))
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import dagster as dg
 
-from pipelines.execute import Result
+from pipelines.execute import Result, Stage
 from schemas.store import Commit, Store
 from schemas.table import Table
 
 _SHEET_BYTES = 150_000
 _TEXT_CHARACTERS = 2_000
-KINDS = {"curation": "parquet", "captioner": "parquet", "trainer": "parquet", "report": "parquet"}
+_OWN = ("made_by", "status", "reason", "error")
+"""Columns of the same name that every table fills for itself."""
 
 
 def column_schema(table: Table) -> dg.TableSchema:
@@ -45,6 +46,24 @@ def definition_metadata(table: Table, stage: str) -> dict[str, Any]:
         "made_by_stage": stage,
         "command": f"dailies stage {stage}" + (" --batch BATCH" if table.partitioned else ""),
     }
+
+
+def lineage(table: Table, stage: Stage) -> dict[str, Any]:
+    """Which columns of what the stage read a table's own columns carry on: those of the same name.
+
+    A number that is worked out from several columns has no single origin, and none is claimed for it.
+    """
+    deps = {
+        name: [
+            dg.TableColumnDep(dg.AssetKey(read.name), name)
+            for read in stage.reads + stage.optional
+            if name in read.schema.names and read.name != table.name
+        ]
+        for name in table.schema.names
+        if name not in _OWN
+    }
+    known = {name: found for name, found in deps.items() if found}
+    return {"dagster/column_lineage": dg.TableColumnLineage(known)} if known else {}
 
 
 def metadata(store: Store, table: Table, commit: Commit, *, computed: bool, job_url: str = "") -> dict[str, Any]:

@@ -5,12 +5,13 @@ already are what the job would make (a read of footers); then nothing is submitt
 "reused".  A retry helps against a lost worker, never against a request that cannot be met.
 """
 
-from collections.abc import Iterable, Iterator
+import datetime
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
-from orchestration import checks
+from orchestration import checks, drift
 from orchestration.assets import describe
 from orchestration.partitions import BATCHES
 from orchestration.ray_jobs import Job, JobFailed, RayJobs, stage_arguments, unit
@@ -18,8 +19,13 @@ from orchestration.resources import Compute, Lake
 from orchestration.rooms import Placed, chain_lengths
 from pipelines.execute import Result, reusable, run_stage
 from schemas.errors import DailiesError, UsageError
+from schemas.store import Store
+from schemas.table import Table
 
 _OWNERS = {"curation": "team:data", "captioner": "team:models", "trainer": "team:models", "report": "team:data"}
+_FRESH = dg.FreshnessPolicy.time_window(fail_window=datetime.timedelta(days=30), warn_window=datetime.timedelta(days=7))
+_WATCHED = ("manifest", "report")
+"""What people take for the current state of a root; the UI says when it is older than a week."""
 _RETRY = dg.RetryPolicy(max_retries=1, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 
@@ -40,6 +46,11 @@ def _asset(placed: Placed, before: list[Placed], priority: int) -> dg.AssetsDefi
             dg.AssetCheckSpec(c.name, asset=t.name, description=c.doc, blocking=c.blocking)
             for t in stage.writes
             for c in checks.checks_of(t)
+        ]
+        + [
+            dg.AssetCheckSpec(drift.NAME, asset=t.name, description=drift.DOC)
+            for t in stage.writes
+            if drift.has_scores(t)
         ],
         partitions_def=BATCHES if stage.partitioned else None,
         retry_policy=_RETRY,
@@ -70,6 +81,7 @@ def _spec(placed: Placed, index: int, before: list[Placed]) -> dg.AssetSpec:
         kinds={"parquet", "ray"},
         owners=[_OWNERS.get(placed.room, "team:data")],
         code_version=str(stage.version),
+        freshness_policy=_FRESH if table.name in _WATCHED else None,
     )
 
 
@@ -88,13 +100,19 @@ def _materialise(
             if commit is None:
                 raise dg.Failure(f"stage `{stage.name}` ended and table `{table.name}` is not there")
             shown = describe.metadata(store, table, commit, computed=result.computed, job_url=job_url)
+            shown |= describe.lineage(table, stage)
             if table == stage.writes[0]:
                 shown.update(describe.pictures(store, commit))
+            found = _check(store, placed, table, batch)
+            if drift.has_scores(table):
+                now = drift.moments(table, store.read(table, batch=batch))
+                shown |= now
+                found.append(_drift(context, table, batch, now))
             yield dg.MaterializeResult(
                 asset_key=table.name,
                 metadata=shown,
                 data_version=dg.DataVersion(commit.content),
-                check_results=_check(store, placed, table, batch),
+                check_results=found,
             )
         context.log.info(f"{stage.name}: {describe.summary(result)}")
     except JobFailed as e:
@@ -132,7 +150,7 @@ def _fields(result: Result) -> dict[str, Any]:
     return {name: getattr(result, name) for name in Result.__dataclass_fields__}
 
 
-def _check(store: Any, placed: Placed, table: Any, batch: str | None) -> list[dg.AssetCheckResult]:
+def _check(store: Store, placed: Placed, table: Table, batch: str | None) -> list[dg.AssetCheckResult]:
     blocking = {c.name: c.blocking for c in checks.checks_of(table)}
     return [
         dg.AssetCheckResult(
@@ -144,6 +162,24 @@ def _check(store: Any, placed: Placed, table: Any, batch: str | None) -> list[dg
         )
         for name, finding in checks.findings(store, table, batch).items()
     ]
+
+
+def _drift(
+    context: dg.AssetExecutionContext, table: Table, batch: str | None, now: Mapping[str, float]
+) -> dg.AssetCheckResult:
+    """Hold the scores against those of this batch's last materialisation."""
+    asked = dg.AssetRecordsFilter(dg.AssetKey(table.name), asset_partitions=[batch] if batch else None)
+    records = context.instance.fetch_materializations(asked, limit=1).records
+    event = records[0].asset_materialization if records else None
+    before = {k: v.value for k, v in event.metadata.items()} if event else {}
+    finding = drift.finding(before, now)
+    return dg.AssetCheckResult(
+        asset_key=table.name,
+        check_name=drift.NAME,
+        passed=finding.passed,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=finding.numbers,
+    )
 
 
 def _last_lines(log: str, count: int = 6) -> str:

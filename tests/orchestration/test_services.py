@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from orchestration import processes, ray_head, services
 from orchestration.processes import Process
@@ -80,6 +81,7 @@ def test_dagster_home_keeps_its_settings(tmp_path: Path) -> None:
     home = services.dagster_home(tmp_path)
     text = (home / "dagster.yaml").read_text()
     assert "enabled: false" in text.split("telemetry:")[1].splitlines()[1]
+    assert yaml.safe_load(text)["concurrency"]["pools"] == {"granularity": "op", "default_limit": 2}
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     services.dagster_home(tmp_path)
     assert (home / "dagster.yaml").read_text() == "telemetry:\n  enabled: false\n"
