@@ -4,6 +4,7 @@ import dataclasses
 
 from captioner.backends.base import BACKEND_NAMES, ApiConfig, Decoding, VlmConfig
 from captioner.frames import FrameSpec
+from captioner.pairs.config import PairSources
 from captioner.prompt import CURRENT
 from captioner.train.config import LoraConfig, TrainConfig
 
@@ -25,6 +26,8 @@ class CaptionerConfig:
     retries: int = 1
     """Further tries for a caption that is cut short, loops or does not parse; each changes something.  [0, 3]."""
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
+    pairs: PairSources = dataclasses.field(default_factory=PairSources)
+    """Which (clip, captions) pairs it learns from."""
     method: str = "scratch"
     """What stage `captioner_model` trains: scratch (our own small model) or lora (an adapter of `vlm`)."""
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)

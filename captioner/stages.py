@@ -18,10 +18,12 @@ from captioner.backends.base import TRAINED
 from captioner.config import Captioning, Tuning
 from captioner.describe import Job, Origin, failed_row, key_of, load_describer
 from captioner.frames import FrameSpec, crop_box, moments, size_for
+from captioner.pairs.read import fields_of
+from captioner.pairs.stage import PAIRS_STAGE
 from captioner.sheet import contact_sheet
 from pipelines.execute import Context, Failure, Output, Progress, Stage, Tables, halved
 from schemas import batches
-from schemas.captions import CAPTIONS, PAIRS, Caption, CaptionStatus, Fields, Pair, Subject
+from schemas.captions import CAPTIONS, PAIRS, Caption, CaptionStatus, Pair
 from schemas.checkpoints import CAPTIONER_CHECKPOINT, Checkpoint
 from schemas.clips import CLIPS
 from schemas.errors import ConfigError, MissingTable
@@ -150,9 +152,7 @@ def _train_own(context: Context) -> Output:
 
 def pair_of(row: dict[str, Any]) -> Pair:
     """A row of table `pairs` with its record."""
-    said = row["fields"]
-    fields = Fields(**{**said, "subjects": [Subject(**s) for s in said["subjects"]]})
-    return Pair(**{**row, "fields": fields})
+    return Pair(**{**row, "fields": None if row["fields"] is None else fields_of(row["fields"])})
 
 
 def caption_clips(context: Context) -> Output:
@@ -326,4 +326,4 @@ CAPTIONS_STAGE = Stage(
     optional=(CAPTIONER_CHECKPOINT,),
     doc="Writes a short and a dense caption for every clip that was kept.",
 )
-STAGES: tuple[Stage, ...] = (CAPTIONER_MODEL, CAPTIONS_STAGE)
+STAGES: tuple[Stage, ...] = (PAIRS_STAGE, CAPTIONER_MODEL, CAPTIONS_STAGE)

@@ -19,6 +19,7 @@ _MAY_BE_EMPTY = (
     "duplicates",
     "clusters",
     "fingerprints",
+    "pairs_left_out",
     "skipped",
     "score_aesthetic",
     "score_sidecar",

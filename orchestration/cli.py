@@ -126,7 +126,25 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--precision", type=float, default=0.95, help="the wanted precision (default: 0.95)")
     calibrate.add_argument("--labels", action="store_true", help="labels only, even where the truth is known")
     captioner = group("captioner", "train the captioner, and examine it")
-    add("train", "pairs, and the captioner trained on them", _lazily("run_commands", "captioner_train"), captioner)
+    learn = add("train", "pairs, and the captioner trained on them", _lazily("captioner_command", "train"), captioner)
+    learn.description = (
+        "Gather (clip, short, dense) pairs and train the captioner on them. Pairs come from rendered footage with "
+        "known truth (the default), from files, from captions that people wrote on the label page, or from a teacher "
+        "that captions the clips which this root keeps; a run that was stopped goes on at its last snapshot."
+    )
+    source = learn.add_argument_group("where pairs come from (together they replace the rendered ones)")
+    source.add_argument(
+        "--pairs", action="append", metavar="FILE",
+        help="Parquet, CSV or JSON lines with `video` or `clip_id`, `short` and `dense`; optional: start, end, fields, "
+        "split, source, writer; repeatable",
+    )  # fmt: skip
+    source.add_argument("--labels", action="store_true", help="captions that people wrote: `dailies label --captions`")
+    source.add_argument(
+        "--teacher",
+        metavar="BACKEND",
+        help="let transformers_vlm, openai_api, ... caption the kept clips, and learn from it",
+    )
+    source.add_argument("--with-synthetic", action="store_true", help="learn from rendered pairs too")
     add("evaluate", "its claims on held-out pairs, counted", _lazily("run_commands", "captioner_evaluate"), captioner)
     add("caption", "short and dense captions of what was kept", _lazily("run_commands", "caption"))
     manifest = group("manifest", "freeze and list manifests")

@@ -93,12 +93,7 @@ def curate(question: Ask, args: argparse.Namespace) -> Answer:
 
 def caption(question: Ask, args: argparse.Namespace) -> Answer:
     """Captions of what was kept, with the captioner trained first if there is none."""
-    return _run_named(question, ["captions", "caption_scores"], "manifest freeze", with_models=True)
-
-
-def captioner_train(question: Ask, args: argparse.Namespace) -> Answer:
-    """Pairs, and the captioner trained on them."""
-    return _run_named(question, ["pairs", "captioner_model"], "caption")
+    return run_named(question, ["captions", "caption_scores"], "manifest freeze", with_models=True)
 
 
 def captioner_evaluate(question: Ask, args: argparse.Namespace) -> Answer:
@@ -120,19 +115,19 @@ def captioner_evaluate(question: Ask, args: argparse.Namespace) -> Answer:
 
 def manifest_freeze(question: Ask, args: argparse.Namespace) -> Answer:
     """An immutable snapshot of what to train on."""
-    return _run_named(question, ["manifest"], "train autoencoder")
+    return run_named(question, ["manifest"], "train autoencoder")
 
 
 def train(question: Ask, args: argparse.Namespace) -> Answer:
     """The autoencoder, or latents and the DiT on them."""
     if args.what == "autoencoder":
-        return _run_named(question, ["autoencoder"], "train dit")
+        return run_named(question, ["autoencoder"], "train dit")
     chosen = [f"trainer.dit.{k}={v}" for k, v in (("manifest", args.manifest), ("where", args.where)) if v]
     if chosen:
         question = dataclasses.replace(question, settings=(*question.settings, *chosen), named_recipe=True)
     if args.dry_run:
         return _forecast(question)
-    return _run_named(question, ["latents", "dit"], "evaluate")
+    return run_named(question, ["latents", "dit"], "evaluate")
 
 
 def _forecast(question: Ask) -> Answer:
@@ -150,7 +145,7 @@ def _forecast(question: Ask) -> Answer:
 
 def evaluate(question: Ask, args: argparse.Namespace) -> Answer:
     """Samples of the fixed prompts, and everything that can be measured."""
-    _run_named(question, ["prompts", "samples", "evaluation"], "report")
+    run_named(question, ["prompts", "samples", "evaluation"], "report")
     store = question.store
     rows = store.read(EVALUATION).to_pylist() if store.committed(EVALUATION) else []
     groups: dict[str, dict[str, Any]] = {"attributes": {}, "control": {}}
@@ -256,7 +251,7 @@ def _measures_text(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _run_named(question: Ask, names: Sequence[str], then: str, *, with_models: bool = False) -> Answer:
+def run_named(question: Ask, names: Sequence[str], then: str, *, with_models: bool = False) -> Answer:
     known = rooms.all_stages()
     targets = [p for p in known if p.name in names]
     missing = sorted(set(names) - {p.name for p in targets})

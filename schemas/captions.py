@@ -89,10 +89,60 @@ class Pair:
     height: int = column("Height of each JPEG.", unit="pixel")
     short: str = column("Short caption.")
     dense: str = column("Dense caption.")
-    fields: Fields = column("The truth the captions were rendered from.")
-    source: str = column("`synthetic`, or where the pair comes from.")
+    fields: Fields | None = column("What is true of the clip, as a record; null where only the texts are known.")
+    source: str = column("`synthetic`, `labels`, `teacher:<backend>`, or `file:<name>`.")
+    writer: str = column(
+        "Who wrote the captions, as far as is known: a person, or a model with its digest.", default=""
+    )
+    clip_id: str = column("The clip of this root that is shown; empty for others.", default="")
+    length_s: float | None = column(
+        "Length of the clip; null: the last frame is held as long as the others.", unit="s", default=None
+    )
+    box: list[float] | None = column("left, top, right, bottom of the crop on the JPEGs; null: whole.", default=None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A row of a pair file that gave no pair, and why."""
+
+    file: str = column("The file.")
+    row: int = column("Its row, counted from 1 after the header.")
+    column_name: str = column("The column at fault.")
+    reason: str = column("What is wrong with it.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A row of a pair file, checked; frames of this root's clips are in it, those of other files are decoded later."""
+
+    file: str = column("The file.")
+    row: int = column("Its row, counted from 1 after the header.")
+    video: str = column("The video file; empty for a clip of this root.", default="")
+    clip_id: str = column("The clip of this root; empty for another file.", default="")
+    start_s: float = column("Where the clip begins.", unit="s", default=0.0)
+    end_s: float | None = column("Where it ends (exclusive); null: with the video.", unit="s", default=None)
+    frames: list[bytes] = column("Proxies of a clip of this root.", arrow=pa.list_(pa.binary()), default=())
+    times_s: list[float] = column("Their times from the clip's start.", unit="s", default=())
+    width: int = column("Width of each JPEG.", unit="pixel", default=0)
+    height: int = column("Height of each JPEG.", unit="pixel", default=0)
+    box: list[float] | None = column("The clip's crop on them.", default=None)
+    short: str = column("Short caption.", default="")
+    dense: str = column("Dense caption.", default="")
+    fields: Fields | None = column("As a record; null where it cannot be read.", default=None)
+    split: str = column("train or held_out; empty for a clip that is still to be looked up.", default="")
+    source: str = column("As in `pairs`.", default="")
+    writer: str = column("As in `pairs`.", default="")
+    column_name: str = column("The column at fault; empty if none is.", default="")
+    reason: str = column("What is wrong with it.", default="")
 
 
 CAPTIONS = Table("captions", Caption, ("clip_id",), doc="Short and dense captions with provenance.")
 CAPTION_SCORES = Table("caption_scores", CaptionScore, ("clip_id",), doc="CLIP evidence for each caption.")
+SYNTHETIC_PAIRS = Table(
+    "synthetic_pairs", Pair, ("pair_id",), partitioned=False, doc="Rendered (clip, captions) pairs with their truth."
+)
 PAIRS = Table("pairs", Pair, ("pair_id",), partitioned=False, doc="(clip, captions) pairs the captioner learns from.")
+PAIRS_LEFT_OUT = Table(
+    "pairs_left_out", LeftOut, ("file", "row"), partitioned=False, doc="Rows of pair files that gave no pair."
+)
+PAIR_LIST = Table("pair_list", Listed, ("file", "row"), partitioned=False, doc="A pair file, checked (under work/).")

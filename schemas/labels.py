@@ -2,6 +2,7 @@
 
     <root>/labels/labels.jsonl    one line per key press; taking one back is a line too
     <root>/labels/design.json     the sample they were asked about: seed and clips per stratum
+    <root>/labels/captions.jsonl  captions that a person wrote: clip_id, short, dense, writer; a pair file as it stands
 
 The last line on a (rule, clip) counts.  A line that was cut short by a crash is passed over; the next one begins
 on a line of its own.  Appending needs a local root.
@@ -20,6 +21,7 @@ from schemas.store import Store
 
 LABELS = ("labels", "labels.jsonl")
 DESIGN = ("labels", "design.json")
+WRITTEN = ("labels", "captions.jsonl")
 
 
 class Label(enum.StrEnum):

@@ -42,14 +42,14 @@ def subject_of(name: str) -> int | None:
     return int(place) if place else None
 
 
-def slot_values(records: Sequence[Fields], most: int = 64) -> dict[str, list[str]]:
+def slot_values(records: Sequence[Fields | None], most: int = 64) -> dict[str, list[str]]:
     """The values of each field in the training pairs: what the heads tell apart.
 
     A field with one value needs no head; one with more than `most` is not closed and gets none.
     """
     seen: dict[str, set[str]] = {}
     for record in records:
-        for name, value in named_fields(record).items():
+        for name, value in named_fields(record).items() if record else ():
             seen.setdefault(name, set()).add(value)
     return {name: sorted(values) for name, values in seen.items() if 2 <= len(values) <= most}
 
@@ -62,7 +62,21 @@ class Example:
     text: Mapping[str, list[int]]
     """Ids by kind: kind token, caption, end token."""
     fields: list[int]
-    record: Fields
+    """Value of each closed field, by number; -1 where it is not known."""
+    record: Fields | None
+
+
+def shown_frames(pair: Pair, spec: FrameSpec) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], tuple[float, ...]]:
+    """What a model sees of a pair's clip, and when: the same frames and pixels as in captioning.
+
+    Raises:
+        ValueError: If a frame does not decode.
+    """
+    span = (0.0, pair.length_s) if pair.length_s else span_of(pair.times_s)
+    shown = moments(pair.times_s, *span, spec.num_frames)
+    left, top, right, bottom = pair.box or (0.0, 0.0, 0.0, 0.0)
+    box = (left, top, right, bottom) if pair.box else None
+    return pixels([pair.frames[i] for i in shown], spec, box), tuple(pair.times_s[i] for i in shown)
 
 
 def example(pair: Pair, spec: FrameSpec, tokenizer: Any, slots: Mapping[str, Sequence[str]]) -> Example:
@@ -71,12 +85,11 @@ def example(pair: Pair, spec: FrameSpec, tokenizer: Any, slots: Mapping[str, Seq
     Raises:
         ValueError: If a frame does not decode.
     """
-    shown = moments(pair.times_s, *span_of(pair.times_s), spec.num_frames)
-    named = named_fields(pair.fields)
+    named = named_fields(pair.fields) if pair.fields else {}
     return Example(
-        frames=pixels([pair.frames[i] for i in shown], spec),
+        frames=shown_frames(pair, spec)[0],
         text={k: [KIND_ID[k], *encode(tokenizer, getattr(pair, k)), END_ID] for k in KIND_ID},
-        fields=[list(v).index(named[n]) if named[n] in v else -1 for n, v in slots.items()],
+        fields=[list(v).index(named[n]) if named.get(n) in v else -1 for n, v in slots.items()],
         record=pair.fields,
     )
 

@@ -25,9 +25,10 @@ from torch import nn
 
 from captioner.backends.base import Clip, VlmConfig
 from captioner.backends.transformers_vlm import Vlm, adapter_digest, open_vlm
-from captioner.frames import FrameSpec, moments, pixels, span_of
+from captioner.frames import FrameSpec
 from captioner.prompt import KINDS, prompt
 from captioner.train.config import LoraConfig
+from captioner.train.data import shown_frames
 from captioner.train.train import Snapshots, rate_at, read_snapshot
 from schemas.captions import Pair
 from schemas.errors import ModelError
@@ -127,8 +128,7 @@ def _split(pairs: Sequence[Pair], frames: FrameSpec) -> tuple[list["_Shown"], li
     left_out = 0
     for pair in pairs:
         try:
-            shown = moments(pair.times_s, *span_of(pair.times_s), frames.num_frames)
-            clip = Clip(pixels([pair.frames[i] for i in shown], frames), tuple(pair.times_s[i] for i in shown))
+            clip = Clip(*shown_frames(pair, frames))
         except ValueError:
             left_out += 1
             continue

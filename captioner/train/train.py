@@ -191,7 +191,7 @@ def _note(net: Captioner, held: Sequence[Example], losses: Sequence[float], part
 def field_accuracy(net: Captioner, examples: Sequence[Example]) -> float:
     """Share of fields that the heads name rightly; 0 without examples."""
     right: list[bool] = []
-    for group in by_shape(examples):
+    for group in by_shape(examples) if net.slots else ():
         frames = torch.from_numpy(np.stack([examples[i].frames for i in group]))
         named = torch.stack([out.argmax(dim=1) for out in net.field_logits(net.see(frames)[0])], dim=1)
         true = torch.tensor([examples[i].fields for i in group])
@@ -200,14 +200,15 @@ def field_accuracy(net: Captioner, examples: Sequence[Example]) -> float:
 
 
 def claims_of(net: Captioner, tokenizer: Any, examples: Sequence[Example], batch: int = 32) -> evaluate.Tally:
-    """Caption examples densely, and count their claims against the truth."""
+    """Caption examples densely, and count their claims against the truth, where it is known."""
     counted = evaluate.Tally()
-    for group in by_shape(examples):
+    known = [(e, e.record) for e in examples if e.record is not None]
+    for group in by_shape([e for e, _ in known]):
         for start in range(0, len(group), batch):
             part = group[start : start + batch]
-            frames = torch.from_numpy(np.stack([examples[i].frames for i in part]))
+            frames = torch.from_numpy(np.stack([known[i][0].frames for i in part]))
             for i, ids in zip(part, net.write(frames, DENSE_ID, max_tokens=_DENSE_TOKENS)):
-                counted.add(_read(decode(tokenizer, ids)[0]), examples[i].record)
+                counted.add(_read(decode(tokenizer, ids)[0]), known[i][1])
     return counted
 
 

@@ -27,7 +27,7 @@ from pipelines.clip.aesthetic_head import KNOWS, aesthetic_head
 from pipelines.clip.heads import Head, write_head
 from pipelines.execute import Context, Output, Progress, Stage
 from pipelines.video.frames import read_jpeg
-from schemas.captions import PAIRS
+from schemas.captions import SYNTHETIC_PAIRS
 from schemas.checkpoints import CLIP_CHECKPOINT, Checkpoint
 from schemas.errors import MissingTable, ModelError
 from schemas.ids import ID_DIGITS, digest
@@ -184,11 +184,11 @@ def load_clip(store_root: str, row: Checkpoint) -> tuple[Any, Any, Any]:
 
 
 def _train(context: Context, config: ClipConfig) -> tuple[Checkpoint, dict[str, Any]]:
-    pairs = context.read_optional(PAIRS)
+    pairs = context.read_optional(SYNTHETIC_PAIRS)
     if pairs is None or not pairs.num_rows:
         raise MissingTable(
-            f"stage `clip_model` learns from table `pairs`, which was never made under {context.store.root}: run "
-            "`dailies stage pairs` first, or name a model with `--set clip.model=...`"
+            f"stage `clip_model` learns from table `synthetic_pairs`, which was never made under {context.store.root}: "
+            "run `dailies stage synthetic_pairs` first, or name a model with `--set clip.model=...`"
         )
     rows = sorted(pairs.to_pylist(), key=lambda r: r["pair_id"])
     train = [r for r in rows if r["split"] == "train"] or rows
@@ -347,7 +347,7 @@ CLIP_MODEL_STAGE = Stage(
     name="clip_model",
     version=2,  # with an aesthetic head
     reads=(),
-    optional=(PAIRS,),
+    optional=(SYNTHETIC_PAIRS,),
     writes=(CLIP_CHECKPOINT,),
     run=_clip_model,
     settings=lambda config: config.clip,

@@ -1,4 +1,4 @@
-"""Stage `pairs`: (clip, captions) pairs that the captioner and the small CLIP learn from.
+"""Stage `synthetic_pairs`: (clip, captions) pairs that the captioner and the small CLIP learn from.
 
 Rendered straight at the small sizes that proxy frames are brought to, in five shapes of about equal area,
 and then worn a little (resized, blurred, lightened, compressed), because real proxies come out of an encoder
@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipelines.execute import Context, Failure, Output, Stage, Tables
 from pipelines.synthetic.render import Frame, render_clip
 from pipelines.synthetic.world import HELD_OUT, Scene, WorldConfig, captions, generator, sample_scene
-from schemas.captions import PAIRS, Pair
+from schemas.captions import SYNTHETIC_PAIRS, Pair
 from schemas.errors import WorldError
 
 SIZES = ((64, 40), (40, 64), (56, 40), (48, 48), (72, 32))
@@ -117,7 +117,7 @@ def _jpeg(frame: Frame, quality: int) -> bytes:
 
 def _make_chunk(chunk: tuple[str, Sequence[int]], *, config: PairsConfig, world: WorldConfig) -> dict[str, pa.Table]:
     split, indices = chunk
-    return {PAIRS.name: PAIRS.from_rows(make_pair(config, world, split, i) for i in indices)}
+    return {SYNTHETIC_PAIRS.name: SYNTHETIC_PAIRS.from_rows(make_pair(config, world, split, i) for i in indices)}
 
 
 def run(context: Context) -> Output:
@@ -132,7 +132,7 @@ def run(context: Context) -> Output:
         functools.partial(_make_chunk, config=config, world=world),
         chunks,
         key=lambda chunk: f"{chunk[0]}/{chunk[1][0]}-{chunk[1][-1]}",
-        outputs=(PAIRS,),
+        outputs=(SYNTHETIC_PAIRS,),
         on_error=_stop,
         unit="chunk",
     )
@@ -145,10 +145,10 @@ def _stop(chunk: tuple[str, Sequence[int]], failure: Failure) -> Tables:
 
 
 PAIRS_STAGE = Stage(
-    name="pairs",
+    name="synthetic_pairs",
     version=1,
     reads=(),
-    writes=(PAIRS,),
+    writes=(SYNTHETIC_PAIRS,),
     run=run,
     settings=lambda c: (c.synthetic.world, c.synthetic.pairs),
     doc="Renders the (clip, captions) pairs that the captioner and the small CLIP learn from.",

@@ -40,7 +40,7 @@ def test_its_stages_are_those_of_curation_that_need_no_model() -> None:
     assert names.index("footage") < names.index("videos") < names.index("scan") < names.index("shots")
     assert names.index("shots") < names.index("duplicates") < names.index("verdicts")
     assert {"signal_scores"} <= set(names)
-    assert not {"clip_model", "embeddings", "pairs", "clip_files", "manifest"} & set(names)
+    assert not {"clip_model", "embeddings", "synthetic_pairs", "clip_files", "manifest"} & set(names)
 
 
 def test_a_root_with_other_footage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from pipelines.scan.stage import SCAN_STAGE
 from pipelines.scorers.clip import CLIP_OUTPUTS, SCORE_AESTHETIC, SCORE_CLIP, SCORE_SIDECAR, SCORE_UNSAFE
 from pipelines.shots.stage import SHOTS_STAGE
 from schemas import batches
-from schemas.captions import PAIRS, Fields, Pair, Subject
+from schemas.captions import SYNTHETIC_PAIRS, Fields, Pair, Subject
 from schemas.checkpoints import CLIP_CHECKPOINT
 from schemas.clips import CLIPS
 from schemas.errors import MissingTable, ModelError
@@ -61,7 +61,7 @@ def pair(name: str, split: str) -> Pair:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("clip")).create()
     pairs = [pair(c, s) for c in COLORS for s in ("train", "held_out")]
-    store.commit(PAIRS, PAIRS.from_rows(pairs))
+    store.commit(SYNTHETIC_PAIRS, SYNTHETIC_PAIRS.from_rows(pairs))
     run_stage(CLIP_MODEL_STAGE, store, CurationConfig(clip=TINY))
     return store
 
@@ -83,13 +83,13 @@ def test_it_learns_and_is_loaded_by_open_clip_itself(trained: Store) -> None:
 
 def test_the_same_pairs_give_the_same_weights(trained: Store, tmp_path: Path) -> None:
     store = Store(tmp_path).create()
-    store.commit(PAIRS, trained.read(PAIRS))
+    store.commit(SYNTHETIC_PAIRS, trained.read(SYNTHETIC_PAIRS))
     run_stage(CLIP_MODEL_STAGE, store, CurationConfig(clip=TINY))
     assert store.read(CLIP_CHECKPOINT).equals(trained.read(CLIP_CHECKPOINT))
 
 
 def test_without_pairs_it_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(MissingTable, match="stage pairs"):
+    with pytest.raises(MissingTable, match="stage synthetic_pairs"):
         run_stage(CLIP_MODEL_STAGE, Store(tmp_path).create(), CurationConfig())
 
 

@@ -12,7 +12,7 @@ from pipelines.execute import run_stage
 from pipelines.synthetic.pairs import PAIRS_STAGE, SIZES, PairsConfig
 from pipelines.synthetic.prompts import PROMPTS_STAGE, PromptsConfig
 from pipelines.synthetic.world import BACKGROUNDS, COLORS, HELD_OUT, WorldConfig
-from schemas.captions import PAIRS
+from schemas.captions import SYNTHETIC_PAIRS
 from schemas.language import parse, render_dense
 from schemas.samples import PROMPTS
 from schemas.store import Store
@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_pairs_come_in_five_native_shapes_with_pictures_of_that_size(store: Store) -> None:
-    rows = store.read(PAIRS).to_pylist()
+    rows = store.read(SYNTHETIC_PAIRS).to_pylist()
     assert collections.Counter(r["split"] for r in rows) == {"train": 230, "held_out": 40}
     assert {(r["width"], r["height"]) for r in rows} == set(SIZES)
     for row in rows[::20]:
@@ -45,7 +45,7 @@ def test_pairs_come_in_five_native_shapes_with_pictures_of_that_size(store: Stor
 
 def test_training_never_shows_a_held_out_combination_and_half_of_the_held_out_pairs_do(store: Store) -> None:
     unseen = collections.Counter()
-    for row in store.read(PAIRS).to_pylist():
+    for row in store.read(SYNTHETIC_PAIRS).to_pylist():
         main = row["fields"]["subjects"][0]
         unseen[row["split"]] += (main["color"], main["shape"], main["motion"]) in HELD_OUT
     assert unseen["train"] == 0
@@ -53,7 +53,7 @@ def test_training_never_shows_a_held_out_combination_and_half_of_the_held_out_pa
 
 
 def test_a_dense_caption_parses_to_the_truth(store: Store) -> None:
-    for row in store.read(PAIRS).to_pylist():
+    for row in store.read(SYNTHETIC_PAIRS).to_pylist():
         read = parse(row["dense"])
         assert read.background == row["fields"]["background"]
         assert [s.motion for s in read.subjects] == [s["motion"] for s in row["fields"]["subjects"]]
@@ -62,7 +62,7 @@ def test_a_dense_caption_parses_to_the_truth(store: Store) -> None:
 def test_pairs_are_the_same_again(store: Store, tmp_path: Path) -> None:
     other = Store(tmp_path).create()
     run_stage(PAIRS_STAGE, other, CONFIG)
-    assert other.read(PAIRS).equals(store.read(PAIRS))
+    assert other.read(SYNTHETIC_PAIRS).equals(store.read(SYNTHETIC_PAIRS))
 
 
 def test_prompts_are_balanced_native_and_known(store: Store) -> None:
