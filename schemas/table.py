@@ -11,12 +11,15 @@ Every write applies the full schema: a column that is all null keeps its type.
 """
 
 import dataclasses
+import itertools
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.errors import DamagedTable
 
@@ -30,6 +33,8 @@ _SCALARS: dict[type, pa.DataType] = {
     bytes: pa.binary(),
 }
 _REQUIRED: Any = dataclasses.MISSING
+_RUN_ROWS = 64
+"""Rows that a run must have on average to be moved as a slice: shorter ones are gathered in one copy."""
 
 
 def column(
@@ -105,10 +110,18 @@ class Table:
         return self.sorted(table)
 
     def sorted(self, table: pa.Table) -> pa.Table:
-        """Order by the key columns."""
+        """Order by the key columns; long runs that are in order already are moved, not copied (a film's pictures)."""
         if table.num_rows < 2:
             return table
-        return table.sort_by([(k, "ascending") for k in self.key])
+        keys = table.select(list(self.key))
+        order = pc.sort_indices(keys, sort_keys=[(k, "ascending") for k in self.key]).to_numpy()
+        breaks = np.flatnonzero(np.diff(order) != 1) + 1
+        if not len(breaks):
+            return table
+        if table.num_rows < _RUN_ROWS * (len(breaks) + 1):
+            return table.take(pa.array(order))
+        edges = [0, *breaks.tolist(), table.num_rows]
+        return pa.concat_tables([table.slice(int(order[a]), b - a) for a, b in itertools.pairwise(edges)])
 
     def conform(self, table: pa.Table) -> pa.Table:
         """Cast to this table's schema; a missing or extra column is an error that names it."""

@@ -1,9 +1,12 @@
 """The store's promises: whole tables, content digests, plain globs that are right."""
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -11,7 +14,11 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import schemas.store as store_module
+import schemas.table as table_module
 from schemas.errors import DamagedTable, MissingTable, RootError
 from schemas.store import Store, content_digest
 from schemas.table import Table, column
@@ -87,6 +94,97 @@ def test_equal_rows_have_equal_digests_whatever_their_order_or_chunks() -> None:
     apart = FRUITS.sorted(pa.concat_tables([fruits("b"), fruits("a")]))
     assert content_digest(together) == content_digest(apart)
     assert content_digest(together) != content_digest(fruits("a", "c"))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    a: int = column("A number.")
+    b: str | None = column("A word.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    film: str = column("Whose.")
+    index: int = column("Which.")
+    jpeg: bytes | None = column("It.")
+    curve: list[float] = column("Numbers.")
+    inner: list[Inner] = column("Rows.")
+    good: bool | None = column("A bit.")
+
+
+PICTURES = Table("pictures", Picture, ("film", "index"))
+_PICTURE = st.builds(
+    Picture,
+    film=st.sampled_from("abc"),
+    index=st.integers(0, 10**6),
+    jpeg=st.none() | st.binary(max_size=4),
+    curve=st.lists(st.floats(0, 1), max_size=3),
+    inner=st.lists(st.builds(Inner, a=st.integers(0, 9), b=st.none() | st.text(max_size=2)), max_size=2),
+    good=st.none() | st.booleans(),
+)
+
+
+@settings(max_examples=40)
+@given(
+    pictures=st.lists(_PICTURE, max_size=20, unique_by=lambda p: (p.film, p.index)),
+    group=st.integers(1, 12),
+    run=st.integers(1, 8),
+    cuts=st.lists(st.integers(0, 20), max_size=4),
+)
+def test_a_digest_tells_of_rows_alone_and_runs_are_sorted_as_rows_are(
+    pictures: list[Picture], group: int, run: int, cuts: list[int]
+) -> None:
+    rows = pa.Table.from_pylist([dataclasses.asdict(p) for p in pictures], schema=PICTURES.schema)
+    sorted_rows = rows.sort_by([("film", "ascending"), ("index", "ascending")])
+    edges = sorted({0, rows.num_rows, *(c for c in cuts if c < rows.num_rows)})
+    chunked = pa.concat_tables([rows.slice(a, b - a) for a, b in itertools.pairwise(edges)] or [rows])
+    within = pa.concat_tables([rows, rows]).combine_chunks().slice(rows.num_rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module, "_DIGEST_ROWS", group)
+        patch.setattr(table_module, "_RUN_ROWS", run)
+        ordered = PICTURES.sorted(chunked)
+        assert ordered.to_pylist() == sorted_rows.to_pylist()
+        assert content_digest(chunked) == content_digest(within) == content_digest(rows)
+        assert content_digest(ordered) == content_digest(sorted_rows)
+        assert (content_digest(ordered) == content_digest(rows)) == (ordered.to_pylist() == rows.to_pylist())
+
+
+def test_a_table_of_pictures_is_committed_without_another_copy_of_them(tmp_path: Path) -> None:
+    store, count, size = Store(tmp_path / "root").create(), 4000, 8000
+    noise = os.urandom(count * size // 4) * 4
+    schema = pa.schema(
+        [("film", pa.string()), ("index", pa.int64()), ("jpeg", pa.binary()), *list(PICTURES.schema)[3:]]
+    )
+    pieces = []
+    for film, start in (("b", count // 2), ("a", 0)):  # in the wrong order, as parts come
+        jpegs = [noise[i * size : (i + 1) * size] for i in range(start, start + count // 2)]
+        half = {"film": [film] * len(jpegs), "index": range(len(jpegs)), "jpeg": jpegs}
+        half |= {"curve": [[]] * len(jpegs), "inner": [[]] * len(jpegs), "good": [None] * len(jpegs)}
+        pieces.append(pa.table(half, schema=schema))
+    rows = pa.concat_tables(pieces)
+    before = pa.total_allocated_bytes()
+    peak = _peak_while(lambda: store.commit(PICTURES, rows, batch="b1"))
+    assert store.read(PICTURES, batch="b1", columns=["film"])["film"].to_pylist()[:1] == ["a"]
+    assert peak - before < 1.5 * count * size  # one row group being digested or compressed, and not two whole copies
+
+
+def _peak_while(run: Callable[[], object]) -> int:
+    """The most bytes that Arrow held while it ran, looked at every millisecond."""
+    peak, done = 0, threading.Event()
+
+    def look() -> None:
+        nonlocal peak
+        while not done.wait(0.001):
+            peak = max(peak, pa.total_allocated_bytes())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
+    return peak
 
 
 def test_a_repeated_key_is_refused(store: Store) -> None:
