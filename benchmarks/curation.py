@@ -3,7 +3,7 @@
     python -m benchmarks.curation scan      scan beside `ffmpeg -f null` on the same files; decode passes per source
     python -m benchmarks.curation chain     whole curation at 27 % keep beside a decode-per-stage, encode-first chain,
                                             and beside PySceneDetect's own command with splitting
-    python -m benchmarks.curation memory    peak memory of the scan against the length of a film
+    python -m benchmarks.curation memory    peak memory against the length of a film, driver and worker
     python -m benchmarks.curation rerun     curation again with nothing changed
 
 CPU seconds are user and system, of this process and its children, imports left out on our side (a command's
@@ -18,16 +18,14 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chain, footage
+from benchmarks import chain, footage, memory
 from benchmarks.machine import Stopwatch, call, cpu_s, decode_once, ffmpeg, keep, machine, say, timed
 from schemas.errors import DailiesError, UsageError
 
@@ -215,76 +213,9 @@ def _keeping(store: Any, config: Any, share: float) -> tuple[Any, float]:
     return dataclasses.replace(config, policy=PolicyConfig(rules=(rule,))), round(best[2], 3)
 
 
-def memory(words: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Peak memory of the scan stage above import, for films of several lengths; each in its own process.
-
-    A run that is cut short goes on with the parts that are missing; the peak is that of all its processes.
-    """
-    rows, watch = [], Stopwatch()
-    for minutes in words.minutes:
-        folder, root = work / f"memory_{minutes:g}", work / f"memory_{minutes:g}_root"
-        folder.mkdir(exist_ok=True)
-        film = footage.long_film(words.footage, work, minutes)
-        if not (folder / film.name).exists():
-            os.symlink(film.resolve(), folder / film.name)
-        ask = [sys.executable, "-m", "benchmarks.curation", "one-scan", "--folder", str(folder), "--work", str(root)]
-        child = subprocess.Popen(ask, stdout=subprocess.PIPE, text=True)
-        noted = root / "peaks.json"
-        while child.poll() is None:
-            peak = _peak_mib(child.pid)
-            if watch() > words.within_s:
-                child.kill()
-                child.wait()
-                noted.write_text(json.dumps([*_peaks(noted), peak]))
-                raise UsageError(f"{words.within_s:g} s are over; the same command goes on where this one ended")
-            time.sleep(0.1)
-        said = child.stdout.read() if child.stdout else ""
-        if child.returncode:
-            raise UsageError(f"scanning {film.name} ended with {child.returncode}")
-        row = json.loads(said)
-        pieces = _peaks(noted)
-        peak = max([row["peak_mib"], *pieces])
-        rows.append({"minutes": minutes, **row, "processes": 1 + len(pieces), "peak_mib": peak,
-                     "peak_above_import_mib": peak - row["import_mib"]})  # fmt: skip
-        say(f"{minutes:g} min: {rows[-1]}")
-    return {"size": "320x180", "fps": 24, "films": rows}
-
-
-def _peaks(path: Path) -> list[int]:
-    return json.loads(path.read_text()) if path.exists() else []
-
-
-def _peak_mib(process: int) -> int:
-    """The most memory that a process has held so far."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)
-
-
-def one_scan(words: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Scan one folder in this process and say how much memory it took (a helper of `memory`)."""
-    import resource
-
-    import pipelines.stages  # noqa: F401
-    from pipelines.recipes import footage as recipe
-    from pipelines.scan.scan import ScanConfig, scan
-    from pipelines.video.probe import ProbeConfig, probe
-    from schemas.store import Store
-    from schemas.videos import SCANS
-
-    (film,) = list(Path(words.folder).iterdir())
-    scan(dataclasses.replace(probe(words.folder, film.name, 0, ProbeConfig()), is_image=True), ScanConfig())
-    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    store = Store(str(work)).create()
-    spent = _stages(store, Path(words.folder), ("videos", "scan"), recipe())
-    (row,) = store.read(SCANS, batch="b").to_pylist()
-    parts = len(list(work.glob("work/scan/*.scan_parts.parquet")))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"frames": row["num_frames"], "status": row["status"], "decode_passes": row["decode_passes"],
-            "parts": parts, "cpu_s": round(sum(spent.values()), 1), "import_mib": round(imported / 1024),
-            "peak_mib": round(peak / 1024)}  # fmt: skip
+def peak_memory(words: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Peak memory against the length of a film (`benchmarks/memory.py`)."""
+    return memory.measure(words, work, _Measured(work / "memory.json").once)
 
 
 def rerun(words: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -302,30 +233,29 @@ def rerun(words: argparse.Namespace, work: Path) -> dict[str, Any]:
                 "again_wall_s": watch(), "again_by_stage": again}  # fmt: skip
 
 
-_KINDS = {"scan": scan_cost, "chain": whole_chain, "memory": memory, "rerun": rerun}
+_KINDS = {"scan": scan_cost, "chain": whole_chain, "memory": peak_memory, "rerun": rerun}
 
 
 def main() -> int:
     ask = argparse.ArgumentParser(
         prog="python -m benchmarks.curation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    ask.add_argument("what", choices=[*_KINDS, "one-scan"], metavar="{scan,chain,memory,rerun}")
+    ask.add_argument("what", choices=list(_KINDS))
     ask.add_argument("--footage", default="../shared/footage", help="real footage (default: %(default)s)")
     ask.add_argument("--work", default="runs/benchmarks", help="where films are made (default: %(default)s)")
     ask.add_argument("--seconds", type=int, default=60, help="length of the 1080p film, s (default: %(default)s)")
     ask.add_argument("--runs", type=int, default=3, help="scan: alternating runs (default: %(default)s)")
     ask.add_argument("--group", choices=("full_hd", "mixed", "both"), default="both", help="scan: which films")
-    ask.add_argument("--within-s", type=float, default=3600.0, help="scan, memory: stop then; run it again to go on")
-    ask.add_argument("--minutes", type=float, nargs="+", default=[10, 30, 120], help="memory: lengths of the films")
+    ask.add_argument("--within-s", type=float, default=3600.0, help="scan: stop then; run it again to go on")
+    ask.add_argument("--minutes", type=float, nargs="+", default=[10, 30, 60, 120], help="memory: lengths of the films")
     ask.add_argument("--keep", action="store_true", help="write benchmarks/results/curation-<what>.json")
     ask.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    ask.add_argument("--folder", help=argparse.SUPPRESS)
     words = ask.parse_args()
     work = Path(words.work).absolute()
     work.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(work).free < 2 * 2**30:
         ask.error(f"{work} has less than 2 GiB of room; name another folder with --work")
-    run = one_scan if words.what == "one-scan" else _KINDS[words.what]
+    run = _KINDS[words.what]
     told = {"scan": f" --seconds {words.seconds} --runs {words.runs}", "memory": ""}
     command = f"python -m benchmarks.curation {words.what}" + told.get(words.what, f" --seconds {words.seconds}")
     started = machine()
@@ -339,8 +269,8 @@ def main() -> int:
         suffix = f"-{words.group}" if words.what == "scan" and words.group != "both" else ""
         command += f" --group {words.group}" if suffix else ""
         found = keep(f"curation-{words.what}{suffix}", found, command, started)
-    shown = found if words.json or words.what == "one-scan" else {k: v for k, v in found.items() if k != "by_file"}
-    print(json.dumps(shown, indent=None if words.json or words.what == "one-scan" else 1))
+    shown = found if words.json else {k: v for k, v in found.items() if k != "by_file"}
+    print(json.dumps(shown, indent=None if words.json else 1))
     return 0
 
 

@@ -1,12 +1,15 @@
-"""Stage `signal_scores`: run every scorer over every clip; one item per video, no decoding of video.
+"""Stage `signal_scores`: run every scorer over every clip; no decoding of video.
 
+An item is a few neighbouring clips of one video, put together when its turn comes: what travels to a worker, and what
+is held beside the table of proxies, does not grow with a film's length.
 A scorer that raises on a clip leaves a row without numbers and with the error; the others go on.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -21,22 +24,26 @@ from schemas.videos import FRAMES, SIGNALS, VIDEOS
 
 _CURVES = ("luma", "contrast", "saturation", "sharpness", "difference")
 _TABLES = tuple(s.table for s in SCORERS)
+_CLIPS_EACH = 32
+"""Most clips of an item; at 20 s each their proxies take about 20 MB."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Item:
-    """One video's clips with all that is known of them."""
+    """Neighbouring clips of one video with all that is known of them."""
 
     clips: tuple[Clip, ...]
     picture_size: tuple[int, int]
+    first_frame: int
+    """Where the curves begin."""
     curves: Mapping[str, np.ndarray]
     proxies: tuple[tuple[int, float, float, bytes], ...]
     """(frame index, time in s, blockiness, JPEG) in time order."""
 
 
 def view_of(clip: Clip, item: _Item) -> View:
-    """Slice the video's signals and proxies to one clip."""
-    span = slice(clip.start_frame, clip.end_frame)
+    """Slice the item's signals and proxies to one clip."""
+    span = slice(clip.start_frame - item.first_frame, clip.end_frame - item.first_frame)
     curves = {n: item.curves[n][span] for n in _CURVES}
     curves["difference"] = curves["difference"].copy()
     curves["difference"][:1] = 0.0  # the change that leads into the clip is not the clip's
@@ -79,31 +86,50 @@ def _failed(item: _Item, failure: Failure, made_by: str) -> Tables:
     }
 
 
-def _items(context: Context) -> list[_Item]:
-    videos = context.read(VIDEOS, ["video_id", "width", "height", "duplicate_of"]).to_pylist()
-    sizes = {v["video_id"]: (v["width"], v["height"]) for v in videos if v["duplicate_of"] is None}
-    clips: dict[str, list[Clip]] = {}
-    for clip in to_rows(context.read(CLIPS), Clip):
-        clips.setdefault(clip.video_id, []).append(clip)
-    proxies: dict[str, list[tuple[int, float, float, bytes]]] = {}
-    frames = context.read(FRAMES, ["video_id", "frame_index", "time_s", "blockiness", "jpeg"])
-    for batch in frames.to_batches(max_chunksize=1000):
-        for row in batch.to_pylist():
-            found = (row["frame_index"], row["time_s"], row["blockiness"], row["jpeg"])
-            proxies.setdefault(row["video_id"], []).append(found)
-    signals = context.read(SIGNALS, ["video_id", *_CURVES])
-    items = []
-    for position, video_id in enumerate(signals["video_id"].to_pylist()):
-        if video_id in clips:
-            items.append(
-                _Item(
-                    tuple(sorted(clips[video_id], key=lambda c: c.start_frame)),
-                    sizes[video_id],
-                    {n: _array(signals, n, position) for n in _CURVES},
-                    tuple(sorted(proxies.get(video_id, []))),
-                )
-            )
-    return sorted(items, key=lambda i: i.clips[0].video_id)
+class _Items(Sequence[_Item]):
+    """All clips of the batch, by video and in time order, as items that are made when they are asked for."""
+
+    def __init__(self, context: Context) -> None:
+        videos = context.read(VIDEOS, ["video_id", "width", "height", "duplicate_of"]).to_pylist()
+        self._sizes = {v["video_id"]: (v["width"], v["height"]) for v in videos if v["duplicate_of"] is None}
+        self._signals = context.read(SIGNALS, ["video_id", *_CURVES])
+        self._row_of = {video: row for row, video in enumerate(self._signals["video_id"].to_pylist())}
+        self._frames = context.read(FRAMES, ["time_s", "blockiness", "jpeg"])
+        self._proxies: dict[str, list[tuple[int, int]]] = {}
+        names = context.read(FRAMES, ["video_id", "frame_index"])
+        for row, (video, index) in enumerate(zip(names["video_id"].to_pylist(), names["frame_index"].to_pylist())):
+            self._proxies.setdefault(video, []).append((index, row))
+        clips: dict[str, list[Clip]] = {}
+        for clip in to_rows(context.read(CLIPS), Clip):
+            if clip.video_id in self._row_of:
+                clips.setdefault(clip.video_id, []).append(clip)
+        self._groups: list[tuple[Clip, ...]] = []
+        for video in sorted(clips):
+            some = sorted(clips[video], key=lambda c: (c.start_frame, c.clip_id))
+            self._groups += [tuple(some[i : i + _CLIPS_EACH]) for i in range(0, len(some), _CLIPS_EACH)]
+            self._proxies.setdefault(video, []).sort()
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    @overload
+    def __getitem__(self, at: int) -> _Item: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[_Item]: ...
+    def __getitem__(self, at: int | slice) -> _Item | list[_Item]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        clips = self._groups[at]
+        video, start, end = clips[0].video_id, clips[0].start_frame, max(c.end_frame for c in clips)
+        proxies, frames = self._proxies[video], self._frames
+        inside = proxies[bisect_left(proxies, (start, -1)) : bisect_left(proxies, (end, -1))]
+        return _Item(
+            clips,
+            self._sizes[video],
+            start,
+            {n: _array(self._signals, n, self._row_of[video])[start:end] for n in _CURVES},
+            tuple((i, *(frames[c][row].as_py() for c in ("time_s", "blockiness", "jpeg"))) for i, row in inside),
+        )
 
 
 def _array(signals: pa.Table, name: str, row: int) -> np.ndarray:
@@ -113,11 +139,11 @@ def _array(signals: pa.Table, name: str, row: int) -> np.ndarray:
 def _signal_scores(context: Context) -> Output:
     tables = context.each(
         partial(_score_item, made_by=context.made_by),
-        _items(context),
+        _Items(context),
         key=digest,
         outputs=_TABLES,
         on_error=lambda item, failure: _failed(item, failure, context.made_by),
-        unit="video",
+        unit="group",
     )
     errors = sum(bool(e) for t in tables.values() for e in t["error"].to_pylist())
     return Output(tables, metrics={"clips": tables[_TABLES[0].name].num_rows, "errors": errors, **_means(tables)})

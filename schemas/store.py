@@ -58,8 +58,8 @@ class Commit:
 def content_digest(table: pa.Table) -> str:
     """Digest of a table's schema and rows, independent of chunking and of the file's compression.
 
-    A few rows at a time are gathered into buffers of their own, since a slice's padding, unused bits and offsets tell of
-    the table that it was cut from; so a table of pictures is never copied whole.
+    A few rows at a time are gathered into buffers of their own, since a slice's padding, unused bits and offsets
+    tell of the table that it was cut from; so a table of pictures is never copied whole.
     """
     sha = hashlib.sha256()
     plain = table.replace_schema_metadata(None)

@@ -81,7 +81,7 @@ def _items(context: Context) -> list[_Item]:
     columns = (frames[c].to_pylist() for c in ("video_id", "frame_index", "time_s"))
     for row, (video, index, time_s) in enumerate(zip(*columns)):
         at.setdefault(video, []).append((index, time_s, row))
-    jpegs = frames["jpeg"].combine_chunks() if frames.num_rows else frames["jpeg"]
+    jpegs = frames["jpeg"]  # in the pieces that were read: one piece of all pictures is a copy, and holds 2 GB at most
     clips: dict[str, list[Clip]] = {}
     for clip in sorted(to_rows(context.read(CLIPS), Clip), key=lambda c: (c.video_id, c.start_frame)):
         clips.setdefault(clip.video_id, []).append(clip)

@@ -129,7 +129,7 @@ class ItemsMap:
                 tried.append(index)
             else:
                 yield index, known
-        given = [items[i] for i in tried]
+        given = _Chosen(items, tried)
         if work.loaded:
             found = self.executor.map_loaded(work.fn, given)
         else:
@@ -149,6 +149,21 @@ class ItemsMap:
                 return None
             rows[table.name] = part
         return rows
+
+
+class _Chosen(Sequence[Any]):
+    """Some of the items; those of a sequence that makes its items when they are asked for are not all made at once."""
+
+    def __init__(self, items: Sequence[Any], places: Sequence[int]) -> None:
+        self._items, self._places = items, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self._items[i] for i in self._places[at]]
+        return self._items[self._places[at]]
 
 
 def halved(group: Sequence[Any]) -> tuple[Sequence[Any], ...]:

@@ -103,7 +103,7 @@ def run_items(
         WorldError: If children die before they take an item, which is not the items' fault.
     """
     code, queue, deaths = pickle.dumps(fn), deque(range(len(items))), Counter[int]()
-    limits = [deadline(item) if deadline else math.inf for item in items]
+    limits = [deadline(item) for item in items] if deadline else [math.inf] * len(items)
     busy: dict[Worker, tuple[int, float]] = {}
     try:
         while queue or busy:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import pipelines.signal_scores
 from pipelines.clip_files import CLIP_FILES_STAGE
 from pipelines.config import CurationConfig
 from pipelines.dedup.fingerprints import FINGERPRINTS_STAGE
@@ -176,6 +177,21 @@ def test_a_moved_boundary_bound_decides_again_and_decodes_nothing(
     assert {c["end_s"] - c["start_s"] <= 1.05 for c in Store(tmp_path / "root").read(CLIPS, batch="one").to_pylist()}
     assert len(found["short"]) > len(found["as it was"])
     assert all(found["as it was"][key] == found["strict"][key] for key in found["as it was"].keys() & found["strict"])
+
+
+def test_clips_are_scored_alike_however_many_make_an_item(
+    done: tuple[Store, Path, list[Result]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item is put together when its turn comes; one clip by itself, the tables have the same rows."""
+    root = tmp_path / "copy"
+    shutil.copytree(done[0].root, root)
+    shutil.rmtree(root / "work" / "signal_scores")
+    monkeypatch.setattr(pipelines.signal_scores, "_CLIPS_EACH", 1)
+    (again,) = curate_only(root, CONFIG, [SIGNAL_SCORES_STAGE], force=True)
+    assert again.computed
+    assert len(list((root / "work" / "signal_scores").glob("*.score_blur.parquet"))) == again.rows["score_blur"] == 4
+    for table in SIGNAL_SCORES_STAGE.writes:
+        assert rows(Store(root), table) == rows(done[0], table)
 
 
 def test_the_pictures_are_small_enough_for_the_ui(done: tuple[Store, Path, list[Result]]) -> None:
