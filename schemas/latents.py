@@ -13,6 +13,11 @@ class Latent:
     status: str = column("ok, skipped or failed.")
     reason: str = column("Why it is not ok.", default="")
     shard: str = column("safetensors file, relative to the root; the tensor's key is the clip_id.")
+    views: tuple[str, ...] = column(
+        "Parts encoded on their own for tasks, in the same shard under `<clip_id> <view>`: `tail T` (from latent frame "
+        "T on), `inside Y X H W` and `around Y X H W` (token cells of a box, or all but it; the rest grey).",
+        default=(),
+    )
     channels: int = column("Latent channels.")
     latent_frames: int = column("Latent cells along time.")
     latent_height: int = column("Latent cells along height.")

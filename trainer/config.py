@@ -19,10 +19,18 @@ class LatentConfig:
 
     rows_per_shard: int = 32
     """Clips of one shard, and of one work item."""
+    tails: int = 0
+    """Tails of each clip that are encoded on their own, for extend_backward, connect and fill_in; each costs half
+    a clip's encoding and storage."""
+    regions: int = 0
+    """Boxes of each clip that are encoded apart from what is around them, by turns the around (inpaint, edit_region)
+    and the box (outpaint); each costs a clip's encoding and storage."""
 
     def __post_init__(self) -> None:
         if self.rows_per_shard < 1:
             raise ValueError(f"rows_per_shard must be at least 1, got {self.rows_per_shard}")
+        if self.tails < 0 or self.regions < 0:
+            raise ValueError(f"tails and regions must be at least 0, got {self.tails} and {self.regions}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +159,10 @@ class TrainerConfig:
                 f"shape.max_tokens ({self.shape.max_tokens}) is over dit.plan.budget ({self.dit.plan.budget}): "
                 "a sample must fit a pack"
             )
+        for name, weight in self.dit.draw.weights().items():
+            needs = TASKS[name].needs
+            if weight > 0 and needs and not getattr(self.latents, needs):
+                raise ValueError(f"task `{name}` is trained on views of clips: set latents.{needs} to 2 or more")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

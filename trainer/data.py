@@ -24,7 +24,7 @@ from trainer.model.rope import coordinates
 from trainer.plan import Visit
 from trainer.shapes import Compression, TokenGrid
 from trainer.tasks import draw
-from trainer.tasks.base import flat
+from trainer.tasks.base import Layout, Views, parse_views
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Sample:
     seconds_per_frame: float
     short: str
     dense: str
+    views: Views = Views()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Drawn:
 
     visit: Visit
     task: str
+    layout: Layout
     caption: str
     """short, dense or none."""
     text: str
@@ -82,26 +84,47 @@ class Samples:
                 r["seconds_per_frame"],
                 r["short"],
                 r["dense"],
+                parse_views(r.get("views")),
             )
             for r in rows
         }
         self._store, self._patch, self._tokens = store, patch, dict[str, torch.Tensor]()
 
-    def tokens(self, clip_id: str) -> torch.Tensor:
-        """A clip's latent as tokens, float32.
+    def drawn(self, drawn: Drawn) -> torch.Tensor:
+        """A visit's clean tokens, (tokens, channels) float32: chains and given regions as encoded apart.
+
+        Raises:
+            ModelError: If the clip's shard does not read.
+        """
+        clip_id, layout = drawn.visit.clip_id, drawn.layout
+        grid = self.rows[clip_id].grid
+        parts = [
+            self.tokens(clip_id, f"tail {c.start}" if c.start else "")[: c.frames * grid.height * grid.width]
+            for c in layout.chains
+        ]
+        if layout.region is not None:
+            given = torch.from_numpy(drawn.given)[:, None]
+            return torch.where(given, self.tokens(clip_id, layout.region.name), parts[0])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def tokens(self, clip_id: str, view: str = "") -> torch.Tensor:
+        """A clip's latent, or that of one of its views, as tokens, float32.
 
         Raises:
             ModelError: If its shard does not read.
         """
-        if clip_id not in self._tokens:
+        name = f"{clip_id} {view}" if view else clip_id
+        if name not in self._tokens:
             shard = self.rows[clip_id].shard
             try:
                 with safe_open(self._store.fetch(shard), framework="pt") as f:
-                    for name in f.keys():  # noqa: SIM118 - not a mapping
-                        self._tokens[name] = patchify(f.get_tensor(name).float(), self._patch)
+                    for key in f.keys():  # noqa: SIM118 - not a mapping
+                        self._tokens[key] = patchify(f.get_tensor(key).float(), self._patch)
             except (OSError, SafetensorError) as e:
                 raise ModelError(f"latents {shard} do not read ({e}); delete the file and run `latents` again") from e
-        return self._tokens[clip_id]
+        if name not in self._tokens:
+            raise ModelError(f"latents {shard} hold no `{name}`; delete the file and run `latents` again")
+        return self._tokens[name]
 
 
 def draw_visit(
@@ -112,7 +135,8 @@ def draw_visit(
     def generator(purpose: str) -> np.random.Generator:
         return randomness.generator(seed, visit.clip_id, visit.visit, purpose)
 
-    task = draw(config.weights(), sample.grid, generator("task"))
+    task = draw(config.weights(), sample.grid, sample.views, generator("task"))
+    layout = task.draw(sample.grid, sample.views, generator("what is given"))
     if generator("no caption").random() < config.no_caption:
         caption, text = "none", ""
     elif sample.short and generator("short caption").random() < config.short_captions:
@@ -122,12 +146,13 @@ def draw_visit(
     return Drawn(
         visit=visit,
         task=task.name,
+        layout=layout,
         caption=caption,
         text=text,
         t=draw_t(generator("t"), sample.grid.num_tokens, flow),
-        given=flat(task, sample.grid),
+        given=layout.given(sample.grid).reshape(-1),
         noise=randomness.noise(seed, visit.clip_id, visit.visit, (sample.grid.num_tokens, channels)),
-        positions=coordinates(sample.grid, sample.seconds_per_frame, sizes),
+        positions=coordinates(sample.grid, sample.seconds_per_frame, sizes, layout.times()),
     )
 
 

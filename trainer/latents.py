@@ -22,7 +22,9 @@ from schemas.latents import LATENTS, Latent
 from schemas.manifest import MANIFEST
 from schemas.store import Store
 from trainer.config import LatentSettings
-from trainer.shapes import Compression, PixelShape, ShapeConfig, latent_shape, token_grid
+from trainer.shapes import Compression, PixelShape, latent_shape, token_grid
+from trainer.tasks.base import draw_views
+from trainer.views import as_given
 
 _COLUMNS = ["clip_id", "path", "width", "height", "fps", "num_frames"]
 
@@ -35,7 +37,7 @@ def run(context: Context) -> Output:
     size = settings.latents.rows_per_shard
     chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
     made = context.each(
-        functools.partial(_load, context.store.root, checkpoint, settings.shape, context.made_by),
+        functools.partial(_load, context.store.root, checkpoint, settings, context.made_by),
         chunks,
         key=lambda chunk: digest(chunk),
         outputs=[LATENTS],
@@ -62,7 +64,7 @@ def _trimmed_share(rows: Sequence[dict[str, Any]]) -> float:
     return round(1 - kept / whole, 4) if whole else 0.0
 
 
-def _load(root: str, checkpoint: dict[str, Any], shape: ShapeConfig, made_by: str) -> Callable[[Any], Tables]:
+def _load(root: str, checkpoint: dict[str, Any], settings: LatentSettings, made_by: str) -> Callable[[Any], Tables]:
     """Load the autoencoder once per worker."""
     import torch
 
@@ -70,27 +72,25 @@ def _load(root: str, checkpoint: dict[str, Any], shape: ShapeConfig, made_by: st
 
     torch.set_num_threads(1)
     store = Store(root)
-    return functools.partial(_encode_chunk, store, loaded(store, checkpoint), checkpoint["digest"], shape, made_by)
+    return functools.partial(_encode_chunk, store, loaded(store, checkpoint), checkpoint["digest"], settings, made_by)
 
 
 def _encode_chunk(
-    store: Store, autoencoder: Any, name: str, shape: ShapeConfig, made_by: str, chunk: list[dict[str, Any]]
+    store: Store, autoencoder: Any, name: str, settings: LatentSettings, made_by: str, chunk: list[dict[str, Any]]
 ) -> Tables:
     from safetensors.torch import save_file
 
     from trainer.autoencoder.model import compression
 
-    sizes = compression(autoencoder, shape.patch)
+    sizes = compression(autoencoder, settings.shape.patch)
     shard = ("blobs", "latents", made_by, f"{digest([r['clip_id'] for r in chunk], name)}.safetensors")
-    rows, tensors = [], {}
+    rows: list[Latent] = []
+    tensors: dict[str, Any] = {}
     for row in chunk:
-        latent, tensor = _encode(store, autoencoder, row, shape, sizes)
-        if tensor is not None:
-            tensors[row["clip_id"]] = tensor.contiguous()
+        latent, made = _encode(store, autoencoder, row, settings, sizes)
+        tensors |= made
         rows.append(
-            dataclasses.replace(
-                latent, shard="/".join(shard) if tensor is not None else "", autoencoder=name, made_by=made_by
-            )
+            dataclasses.replace(latent, shard="/".join(shard) if made else "", autoencoder=name, made_by=made_by)
         )
     if tensors:
         folder = Path(store.scratch())
@@ -101,28 +101,33 @@ def _encode_chunk(
 
 
 def _encode(
-    store: Store, autoencoder: Any, row: dict[str, Any], shape: ShapeConfig, sizes: Compression
-) -> tuple[Latent, Any]:
-    """One clip's row and latent; a clip that gives none gives the reason."""
+    store: Store, autoencoder: Any, row: dict[str, Any], settings: LatentSettings, sizes: Compression
+) -> tuple[Latent, dict[str, Any]]:
+    """One clip's row, and its latent and views by name; a clip that gives none gives the reason."""
     from trainer.autoencoder.model import encode
     from trainer.autoencoder.pictures import Unfit, prepare, read
 
     try:
-        plan = prepare(row["num_frames"], row["fps"], row["width"], row["height"], shape, sizes)
+        plan = prepare(row["num_frames"], row["fps"], row["width"], row["height"], settings.shape, sizes)
     except Unfit as e:
-        return _none(row["clip_id"], "skipped", str(e)), None
+        return _none(row["clip_id"], "skipped", str(e)), {}
     if not row["path"] or not store.exists(row["path"]):
-        return _none(row["clip_id"], "skipped", f"clip file {row['path'] or '(none)'} is missing"), None
-    try:
-        tensor = encode(autoencoder, read(store.fetch(row["path"]), plan))
-    except Exception as e:  # whatever a file does, it is a row
-        return _none(row["clip_id"], "failed", f"{type(e).__name__}: {e}"[:500]), None
+        return _none(row["clip_id"], "skipped", f"clip file {row['path'] or '(none)'} is missing"), {}
     pixels = PixelShape(len(plan.frames.indices), plan.fit.height, plan.fit.width)
     cells = latent_shape(pixels, sizes)
+    grid = token_grid(cells, sizes)
+    views = draw_views(row["clip_id"], grid, settings.latents.tails, settings.latents.regions)
+    try:
+        pictures = read(store.fetch(row["path"]), plan)
+        tensor = encode(autoencoder, pictures)
+        seen = {f"{row['clip_id']} {n}": encode(autoencoder, p) for n, p in as_given(pictures, views, sizes).items()}
+    except Exception as e:  # whatever a file does, it is a row
+        return _none(row["clip_id"], "failed", f"{type(e).__name__}: {e}"[:500]), {}
     return Latent(
         clip_id=row["clip_id"],
         status="ok",
         shard="",
+        views=views.names(),
         channels=int(tensor.shape[0]),
         latent_frames=cells.frames,
         latent_height=cells.height,
@@ -135,9 +140,9 @@ def _encode(
         trimmed_height=plan.fit.trimmed_height,
         trimmed_width=plan.fit.trimmed_width,
         seconds_per_frame=plan.frames.seconds_per_frame,
-        tokens=token_grid(cells, sizes).num_tokens,
+        tokens=grid.num_tokens,
         autoencoder="",
-    ), tensor
+    ), {name: t.contiguous() for name, t in {row["clip_id"]: tensor, **seen}.items()}
 
 
 def _none(clip_id: str, status: str, reason: str) -> Latent:

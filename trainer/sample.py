@@ -23,8 +23,8 @@ from trainer.model.dit import DiT, Pack
 from trainer.model.patch import patchify, unpatchify
 from trainer.model.rope import coordinates
 from trainer.shapes import Compression, PixelShape, TokenGrid, latent_shape, token_grid
-from trainer.tasks import TASKS
-from trainer.tasks.base import flat
+from trainer.tasks import image_to_video
+from trainer.tasks.base import nothing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ class Generator:
         for request in requests:
             size = (grid.num_tokens, self.dit.token_channels)
             x = torch.from_numpy(randomness.noise(request.seed, f"{shape}", 0, size, "sample"))
-            task = TASKS["text_to_video" if request.image is None else "image_to_video"]
-            given = torch.from_numpy(flat(task, grid))
+            layout = nothing(grid) if request.image is None else image_to_video.layout(grid.frames)
+            given = torch.from_numpy(layout.given(grid).reshape(-1))
             if request.image is not None:
                 if request.image.shape[:2] != (shape.height, shape.width):
                     raise ValueError(f"the image is {request.image.shape[:2]}, the video {shape.height, shape.width}")

@@ -78,7 +78,7 @@ class Trainer:
                 )
                 for v in visits
             ]
-            batch = batch_of(drawn, [self.samples.tokens(v.clip_id) for v in visits], self.config.device)
+            batch = batch_of(drawn, [self.samples.drawn(d) for d in drawn], self.config.device)
             losses = batch.losses(self.model(batch.pack))
             (losses.sum() / count).backward()
             rows.extend(self._ledger(number, drawn, losses.detach().tolist()))

@@ -20,12 +20,18 @@ def split(head_dim: int) -> tuple[int, int, int]:
     return time, height, head_dim - time - height
 
 
-def coordinates(grid: TokenGrid, seconds_per_frame: float, compression: Compression) -> np.ndarray:
+def coordinates(
+    grid: TokenGrid, seconds_per_frame: float, compression: Compression, places: np.ndarray | None = None
+) -> np.ndarray:
     """Coordinates of a sample's tokens, (tokens, 3): seconds, row, column.
 
     A latent cell covers `compression.time` frames; its time is that of its last frame.
+
+    Args:
+        places: Place of each latent frame on the time axis, where that is not its number.
     """
-    times = np.arange(grid.frames, dtype=np.float32) * np.float32(compression.time * seconds_per_frame)
+    steps = np.arange(grid.frames) if places is None else places
+    times = steps.astype(np.float32) * np.float32(compression.time * seconds_per_frame)
     rows = np.arange(grid.height, dtype=np.float32)
     columns = np.arange(grid.width, dtype=np.float32)
     mesh = np.meshgrid(times, rows, columns, indexing="ij")

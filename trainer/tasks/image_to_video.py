@@ -4,22 +4,18 @@ A causal autoencoder's first latent depends on the first picture alone, so it is
 and nothing leaks from the frames to be generated.
 """
 
-import numpy as np
-
 from trainer.shapes import TokenGrid
-from trainer.tasks.base import Task
+from trainer.tasks.base import Chain, Layout, Task
 
 
-def given(grid: TokenGrid) -> np.ndarray:
-    """The tokens of the first latent frame."""
-    mask = np.zeros((grid.frames, grid.height, grid.width), dtype=bool)
-    mask[0] = True
-    return mask
+def layout(frames: int) -> Layout:
+    """One chain whose first latent frame is given."""
+    return Layout((Chain(0, frames, given=1),))
 
 
-def fits(grid: TokenGrid) -> bool:
+def _fits(grid: TokenGrid, views: object) -> bool:
     """A single frame would leave nothing to generate."""
     return grid.frames > 1
 
 
-TASK = Task("image_to_video", given, fits)
+TASK = Task("image_to_video", "a picture set in motion", lambda grid, views, generator: layout(grid.frames), _fits)

@@ -1,14 +1,5 @@
 """Text to video (and to image, for one frame): nothing is given, everything is generated."""
 
-import numpy as np
+from trainer.tasks.base import Task, nothing
 
-from trainer.shapes import TokenGrid
-from trainer.tasks.base import Task
-
-
-def given(grid: TokenGrid) -> np.ndarray:
-    """No token."""
-    return np.zeros((grid.frames, grid.height, grid.width), dtype=bool)
-
-
-TASK = Task("text_to_video", given)
+TASK = Task("text_to_video", "a video from text", lambda grid, views, generator: nothing(grid))
