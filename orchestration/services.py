@@ -24,7 +24,6 @@ from typing import Any
 from orchestration import processes, ray_head
 from orchestration.processes import Process
 from orchestration.ray_head import HOST, RayHead, ServiceError
-from schemas.ids import digest
 from schemas.store import Store
 
 Say = Callable[[str], None]
@@ -74,9 +73,7 @@ class Services:
 
 def folder(root: str | os.PathLike[str]) -> Path:
     """Where a root's services keep their files."""
-    store = Store(root)
-    base = Path(store.path) if store.is_local else Path.home() / ".local/state/dailies" / digest(store.root)
-    return base / "services"
+    return Store(root).on_this_machine("services")
 
 
 def dagster_home(root: str | os.PathLike[str]) -> Path:

@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import DamagedTable, MissingTable, RootError
-from schemas.ids import ID_DIGITS
+from schemas.ids import ID_DIGITS, digest
 from schemas.table import Table
 
 ROW_GROUP_ROWS = 20_000  # DuckDB and pyarrow prune by row group; 1 Mi rows (the default) prunes nothing here
@@ -131,6 +131,12 @@ class Store:
         if path != self.path and not path.startswith(self.path.rstrip("/") + "/"):
             raise ValueError(f"{parts} is not under the root {self.root}")
         return path
+
+    def on_this_machine(self, *parts: str) -> Path:
+        """A local folder that belongs to this root, for what cannot live in an object store: sockets, locks, secrets,
+        snapshots of a running training.  It is the root itself where that is local."""
+        home = Path.home() / ".local/state/dailies" / digest(self.root)
+        return (Path(self.path) if self.is_local else home).joinpath(*parts)
 
     # --- tables ------------------------------------------------------------------------------------
 

@@ -69,13 +69,9 @@ class Snapshots:
         return [int(m.group(1)) for p in self.folder.iterdir() if (m := _NAME.fullmatch(p.name))]
 
 
-def run_folder(store: Store, stage: str, key: str) -> str:
-    """Where a run keeps its snapshots: in the store's work area, or locally beside a remote root's cache."""
-    if store.is_local:
-        return store.at("work", stage, key)
-    import tempfile
-
-    return os.path.join(tempfile.gettempdir(), "dailies-work", stage, key)
+def run_folder(store: Store, stage: str, key: str) -> Path:
+    """Where a run keeps its snapshots, on this machine."""
+    return store.on_this_machine("work", stage, key)
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigError, ModelError
-from schemas.ids import digest
 from schemas.store import Store
 
 LABEL = "org.dailies.generation"
@@ -145,8 +144,7 @@ def _signer(active: Mapping[str, Any]) -> str:
 
 def secrets_of(store: Store) -> Path:
     """Where a root's development certificate lies; that of a root in an object store stays on this machine."""
-    base = Path(store.path) if store.is_local else Path.home() / ".local/state/dailies" / digest(store.root)
-    return base / "secrets" / "c2pa"
+    return store.on_this_machine("secrets", "c2pa")
 
 
 def development(secrets: Path) -> tuple[Path, Path]:

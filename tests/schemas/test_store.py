@@ -256,3 +256,11 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_table(tmp_path: Path, wait
     assert rows.num_rows in (1, 3000)
     files = duckdb.sql(f"SELECT count(*) FROM '{tmp_path}/tables/fruits/**/*.parquet'").fetchall()
     assert files == [(rows.num_rows,)]
+
+
+def test_what_an_object_store_cannot_hold_lies_on_this_machine_apart_for_each_root(tmp_path: Path) -> None:
+    assert Store(tmp_path).on_this_machine("services") == tmp_path / "services"
+    one, other = (Store(f"memory://{name}").on_this_machine("work", "dit") for name in ("a", "b"))
+    assert one.is_relative_to(Path.home())
+    assert one.parts[-2:] == ("work", "dit")
+    assert one != other
