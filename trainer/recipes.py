@@ -25,7 +25,7 @@ def demo() -> TrainerConfig:
     """
     return TrainerConfig(
         shape=ShapeConfig(train_fps=4.0, max_frames=13, max_area=4096, max_tokens=256, patch=2),
-        autoencoder=AutoencoderConfig(steps=360, image_share=0.75, threads=1),
+        autoencoder=AutoencoderConfig(steps=620, image_share=0.65, threads=1),
         dit=DitConfig(
             model=ModelConfig(size="tiny"),
             plan=PlanConfig(budget=768),

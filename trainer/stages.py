@@ -36,7 +36,7 @@ def _run_samples(context: Context) -> Output:
 
 AUTOENCODER = Stage(
     name="autoencoder",
-    version=1,
+    version=2,
     reads=(CLIP_FILES,),
     writes=(AUTOENCODER_CHECKPOINT,),
     run=_run_autoencoder,
@@ -45,7 +45,7 @@ AUTOENCODER = Stage(
 )
 LATENTS_STAGE = Stage(
     name="latents",
-    version=1,
+    version=2,
     reads=(MANIFEST, AUTOENCODER_CHECKPOINT),
     writes=(LATENTS,),
     run=_run_latents,

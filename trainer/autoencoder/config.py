@@ -11,12 +11,14 @@ class AutoencoderConfig:
 
     pretrained: str | None = None
     """diffusers name or path of a pretrained AutoencoderKLWan (subfolder `vae` is tried too); None trains ours."""
+    start_from: str | None = None
+    """diffusers name or path of an AutoencoderKLWan to fine-tune; its own sizes then replace those below."""
     base_dim: int = 16
     """Channels of the finest level; Wan2.1 has 96."""
-    dim_mult: tuple[int, ...] = (1, 1, 1)
+    dim_mult: tuple[int, ...] = (1, 2, 3)
     """Channels of each level over base_dim; each level after the first halves height and width."""
-    z_dim: int = 16
-    """Latent channels; Wan2.1 has 16 at 8x8, Wan2.2 48 at 16x16."""
+    z_dim: int = 24
+    """Latent channels; Wan2.1 has 16 at 8x8, Wan2.2 48 at 16x16. Rendered clips need 24 for 30 dB (docs/log.md)."""
     num_res_blocks: int = 1
     """Residual blocks per level; Wan has 2."""
     pixel_patch: int = 2
@@ -33,14 +35,26 @@ class AutoencoderConfig:
     """Lengths that the other steps take turns at (drawn evenly), each 1 + 4k."""
     video_batch: int = 4
     """Clips per step in those."""
+    optimizer: str = "muon"
+    """muon (kernels by orthogonal momentum, the rest by AdamW), or adamw for all, as is usual in fine-tuning."""
     learning_rate: float = 6e-3
     """Peak of AdamW's learning rate."""
+    kernel_ratio: float = 5.0
+    """Muon's rate over AdamW's: each step turns a kernel by about this share of its size."""
     warmup_steps: int = 20
     """Steps of linear warm-up; then cosine to 2 % of the peak."""
     kl_weight: float = 1e-6
     """Weight of the KL term, per latent number, beside reconstruction per pixel."""
     square_weight: float = 2.0
     """Weight of the squared error beside the absolute error."""
+    perceptual: str | None = None
+    """open_clip name, or folder of an open_clip model such as this root's `checkpoints/clip/...`; None: no such loss."""
+    perceptual_weight: float = 0.1
+    """Weight of the distance between its features, where `perceptual` is set."""
+    adversarial_weight: float = 0.0
+    """Weight of a small patch discriminator's judgement; 0 trains none. It buys sharpness, not PSNR."""
+    adversarial_from: float = 0.5
+    """Share of the steps after which the discriminator counts; it learns from a tenth of the steps earlier."""
     max_clips: int = 2000
     """Most clips held in memory to train on, chosen by id."""
     held_out: float = 0.08
@@ -53,6 +67,12 @@ class AutoencoderConfig:
     """Seconds between snapshots."""
 
     def __post_init__(self) -> None:
+        if self.optimizer not in ("muon", "adamw"):
+            raise ValueError(f"optimizer must be muon or adamw, got `{self.optimizer}`")
+        if min(self.adversarial_weight, self.perceptual_weight, self.kl_weight, self.square_weight) < 0:
+            raise ValueError("weights of losses must be at least 0")
+        if self.pretrained and self.start_from:
+            raise ValueError("pretrained takes an autoencoder as it is, start_from trains it on: one of them must go")
         if len(self.dim_mult) < 3:
             raise ValueError(f"dim_mult needs three levels or more for 4x in time, got {self.dim_mult}")
         if any((n - 1) % 4 for n in self.frames) or not self.frames:
@@ -60,6 +80,7 @@ class AutoencoderConfig:
         if (
             not 0 <= self.held_out <= 0.5
             or not 0 <= self.image_share <= 1
+            or not 0 <= self.adversarial_from <= 1
             or self.video_batch < 1
             or self.steps < 0
             or self.batch < 1

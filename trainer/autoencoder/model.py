@@ -2,8 +2,9 @@
 
 Pictures are (time, height, width, 3) uint8; inside they are (batch, channel, time, height, width) floats in
 [-1, 1].  A latent is the posterior's mean, normalised per channel with statistics kept in the checkpoint's
-config (`latents_mean`, `latents_std`, as in diffusers).  Frames go through in chunks of four with a cache of
-features, so length costs time and not memory, and the first latent sees the first frame alone.
+config (`latents_mean`, `latents_std`, as in diffusers).  Long clips go through in chunks of four frames with a cache
+of features, so length costs time and not memory; short ones go through whole, which is faster (`whole.py`), and both
+give the same.  The first latent sees the first frame alone.
 
 Source: Wan, arXiv:2503.20314; class `AutoencoderKLWan` of diffusers.
 """
@@ -16,8 +17,12 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from schemas.errors import ModelError
+from trainer.autoencoder import whole
 from trainer.autoencoder.config import AutoencoderConfig
 from trainer.shapes import Compression
+
+_WHOLE_PIXELS = 1 << 20
+"""Clips of up to so many pixels, over all their frames, go through whole."""
 
 
 def build(config: AutoencoderConfig) -> Any:
@@ -80,17 +85,31 @@ def _statistics(autoencoder: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.no_grad()
-def encode(autoencoder: Any, pictures: np.ndarray) -> torch.Tensor:
-    """Pictures to a normalised latent (channel, time, height, width)."""
+def encode(autoencoder: Any, pictures: np.ndarray, *, chunked: bool | None = None) -> torch.Tensor:
+    """Pictures to a normalised latent (channel, time, height, width).
+
+    Args:
+        chunked: Whether to go in chunks; None does so where the clip is large.
+    """
     mean, std = _statistics(autoencoder)
-    return (autoencoder.encode(to_tensor(pictures)[None]).latent_dist.mode()[0] - mean) / std
+    video = to_tensor(pictures)[None]
+    if video[:, 0].numel() > _WHOLE_PIXELS if chunked is None else chunked:
+        latent = autoencoder.encode(video).latent_dist.mode()
+    else:
+        latent = whole.moments(autoencoder, video).chunk(2, dim=1)[0]
+    return (latent[0] - mean) / std
 
 
 @torch.no_grad()
-def decode(autoencoder: Any, latents: torch.Tensor) -> list[np.ndarray]:
-    """Normalised latents (batch, channel, time, height, width) to pictures."""
+def decode(autoencoder: Any, latents: torch.Tensor, *, chunked: bool | None = None) -> list[np.ndarray]:
+    """Normalised latents (batch, channel, time, height, width) to pictures; `chunked` as in `encode`."""
     mean, std = _statistics(autoencoder)
-    return [to_pictures(video) for video in autoencoder.decode(latents.float() * std + mean).sample]
+    z = latents.float() * std + mean
+    c = autoencoder.config
+    pixels = z[0, 0].numel() * c.scale_factor_temporal * c.scale_factor_spatial**2
+    if pixels > _WHOLE_PIXELS if chunked is None else chunked:
+        return [to_pictures(video) for video in autoencoder.decode(z).sample]
+    return [to_pictures(whole.pictures(autoencoder, one[None])[0]) for one in z]
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
