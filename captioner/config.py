@@ -23,8 +23,10 @@ class CaptionerConfig:
     """Which prompt a general model gets (captioner/prompt.py); our own model is told by a control token."""
     require_fields: bool | None = None
     """Whether a caption must parse into fields to be ok; null: only from models trained here, whose language it is."""
-    retries: int = 1
+    retries: int = 2
     """Further tries for a caption that is cut short, loops or does not parse; each changes something.  [0, 3]."""
+    language: str = "en"
+    """ISO 639-1 code of the language that captions in free prose must be in; empty for any."""
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
     pairs: PairSources = dataclasses.field(default_factory=PairSources)
     """Which (clip, captions) pairs it learns from."""
@@ -64,6 +66,7 @@ class CaptionerConfig:
             if self.require_fields is None
             else self.require_fields,
             retries=self.retries,
+            language=self.language,
             decoding=self.decoding,
             frames=self.train.frames if self.backend == "recaptioner" else self.frames,
             vlm=self.vlm if self.backend == "transformers_vlm" else None,
@@ -90,6 +93,7 @@ class Captioning:
     prompt_version: str
     require_fields: bool
     retries: int
+    language: str
     decoding: Decoding
     frames: FrameSpec
     vlm: VlmConfig | None

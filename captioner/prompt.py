@@ -6,6 +6,7 @@ facts/captioner.md 2.3), and the version is written into every row, so captions 
 
 import dataclasses
 
+from schemas.ids import digest
 from schemas.settings import pick
 
 KINDS = ("short", "dense")
@@ -35,9 +36,22 @@ PROMPTS: dict[str, dict[str, str]] = {
         ),
     }
 }
+RECORD = (
+    "Answer with one JSON object and nothing else: `subjects` (a list, the main one first, each with `shape`, what it "
+    "is; `color`, one word; `size`, small or large; `motion`, what it does), `relation` (how the first stands to the "
+    "second), `events` (what happens, in order, if more than one thing does), `camera` and `background`. Lowercase "
+    "words without punctuation; an empty text for what cannot be seen."
+)
+"""Takes the place of what a prompt says of form when a JSON record is asked for."""
 CURRENT = "2026-11.1"
 
 
-def prompt(kind: str, version: str = CURRENT) -> Prompt:
-    """The prompt of a kind, in a version."""
-    return Prompt(kind=kind, text=pick("prompt version", version, PROMPTS)[kind], version=version)
+def prompt(kind: str, version: str = CURRENT, *, record: bool = False) -> Prompt:
+    """The prompt of a kind, in a version; with `record`, for a JSON record."""
+    text = pick("prompt version", version, PROMPTS)[kind]
+    return Prompt(kind=kind, text=f"{text}\n{RECORD}" if record else text, version=version)
+
+
+def prompt_digest(version: str) -> str:
+    """Digest of everything that a version asks, word by word."""
+    return digest(PROMPTS[version], RECORD)

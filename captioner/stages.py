@@ -6,7 +6,6 @@ on how many workers there are.  Cost of `captions` with our own model: about 10 
 
 import dataclasses
 import functools
-import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from captioner.backends import SEE_MORE
 from captioner.backends.base import TRAINED
 from captioner.config import Captioning, Tuning
-from captioner.describe import Job, Origin, failed_row, key_of, load_describer
-from captioner.frames import FrameSpec, crop_box, moments, size_for
+from captioner.describe import Job, Origin, failed_row, key_of, load_describer, settled
+from captioner.frames import FrameSpec
+from captioner.jobs import chunked, look
 from captioner.pairs.read import fields_of
 from captioner.pairs.stage import PAIRS_STAGE
 from captioner.sheet import contact_sheet
@@ -30,7 +31,7 @@ from schemas.errors import ConfigError, MissingTable
 from schemas.ids import digest
 from schemas.store import Store, content_digest
 from schemas.table import to_rows
-from schemas.verdicts import SELECTIONS, Verdict
+from schemas.verdicts import SELECTIONS
 from schemas.videos import FRAMES, VIDEOS
 
 _SHEET_CELLS = 8
@@ -155,8 +156,18 @@ def pair_of(row: dict[str, Any]) -> Pair:
     return Pair(**{**row, "fields": None if row["fields"] is None else fields_of(row["fields"])})
 
 
-def caption_clips(context: Context) -> Output:
-    """Caption every clip that was kept."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """Who captions, and what it is shown."""
+
+    checkpoint: str
+    """Folder of the trained weights or adapter, relative to the root; empty for other models."""
+    spec: FrameSpec
+    origin: Origin
+
+
+def source_of(context: Context) -> Source:
+    """Who captions here, proved whole before any worker starts."""
     settings: Captioning = context.settings
     checkpoint, spec = _model(context, settings)
     knows = {"recaptioner": checkpoint.knows if checkpoint else "", "fake": "nothing"}.get(settings.backend, "general")
@@ -166,12 +177,28 @@ def caption_clips(context: Context) -> Output:
         model=checkpoint.digest if checkpoint else "",
         made_by=context.made_by,
     )
-    jobs, failed = look(context, spec)
-    chunks = chunked(jobs, settings.batch_size)
+    return Source(checkpoint.path if checkpoint else "", spec, origin)
+
+
+def jobs_of(context: Context, source: Source) -> tuple[list[Job], dict[str, str]]:
+    """All clips to caption, and those that cannot be with the reason."""
+    settings: Captioning = context.settings
+    return look(context, source.spec, more=settings.retries > 0 and settings.backend in SEE_MORE)
+
+
+def caption_clips(context: Context) -> Output:
+    """Caption every clip that was kept."""
+    settings: Captioning = context.settings
+    source = source_of(context)
+    spec, origin = source.spec, source.origin
+    jobs, failed = jobs_of(context, source)
+    before = _still_right(context, jobs)
+    done = set(before["clip_id"].to_pylist())
+    chunks = chunked([j for j in jobs if j.clip_id not in done], settings.batch_size)
     load = functools.partial(
         load_describer,
         root=context.store.root,
-        checkpoint=checkpoint.path if checkpoint else "",
+        checkpoint=source.checkpoint,
         spec=spec,
         origin=origin,
         settings=settings,
@@ -179,22 +206,48 @@ def caption_clips(context: Context) -> Output:
 
     def on_error(chunk: Sequence[Job], failure: Failure) -> Tables:
         reason = f"the backend failed: {failure}"
-        rows = [failed_row(j.clip_id, reason, origin, settings, j.frame_indices) for j in chunk]
+        rows = [failed_row(j.clip_id, reason, origin, spec, settings, j) for j in chunk]
         return {CAPTIONS.name: CAPTIONS.from_rows(rows)}
 
     tables = context.each(
-        load, chunks, key=key_of, outputs=(CAPTIONS,), on_error=on_error, unit="chunk", loaded=True, split=halved
+        load,
+        chunks,
+        key=key_of,
+        outputs=(CAPTIONS,),
+        on_error=on_error,
+        unit="chunk",
+        loaded=True,
+        split=halved,
+        keep=settled,
     )
-    made = tables[CAPTIONS.name]
-    blind = CAPTIONS.from_rows(failed_row(c, reason, origin, settings) for c, reason in failed.items())
+    made = pa.concat_tables([before, tables[CAPTIONS.name]])
+    blind = CAPTIONS.from_rows(failed_row(c, reason, origin, spec, settings) for c, reason in failed.items())
     table = CAPTIONS.sorted(pa.concat_tables([made, blind]))
     rows = to_rows(table, Caption)
     sheet = contact_sheet(_cells(rows, jobs))
     return Output(
         tables={CAPTIONS.name: table},
-        metrics=_metrics(rows, context, knows),
+        metrics={**_metrics(rows, context, origin.knows), "kept_from_before": len(done)},
         pictures={"captions": sheet} if sheet else {},
     )
+
+
+def _still_right(context: Context, jobs: Sequence[Job]) -> pa.Table:
+    """Rows of the table as it stands that would come out the same: same code, settings and weights, same frames.
+
+    Failures are not among them; they are tried again.
+    """
+    batch = context.batch.name if context.batch else None
+    standing = None if context.only else context.store.committed(CAPTIONS, batch)
+    if standing is None or standing.made_by != context.made_by:
+        return CAPTIONS.empty()
+    rows = context.store.read(CAPTIONS, batch=batch)
+    seen = {j.clip_id: j.seen for j in jobs}
+    right = [
+        seen.get(clip) == frames and status != CaptionStatus.FAILED
+        for clip, frames, status in zip(*(rows[c].to_pylist() for c in ("clip_id", "frame_digest", "status")))
+    ]
+    return CAPTIONS.conform(rows.filter(pa.array(right, pa.bool_())))
 
 
 def _model(context: Context, settings: Captioning) -> tuple[Checkpoint | None, FrameSpec]:
@@ -220,68 +273,6 @@ def _model(context: Context, settings: Captioning) -> tuple[Checkpoint | None, F
     if adapted:
         return row, settings.frames
     return row, load_checkpoint(context.store.fetch(row.path)).frames
-
-
-def look(context: Context, spec: FrameSpec) -> tuple[list[Job], dict[str, str]]:
-    """Choose the frames of every kept clip; those that have none come back with the reason."""
-    selected = context.read(SELECTIONS, columns=["clip_id", "verdict"]).to_pylist()
-    kept = {row["clip_id"] for row in selected if row["verdict"] == Verdict.KEEP}
-    clips = [c for c in context.read(CLIPS).to_pylist() if c["clip_id"] in kept]
-    failed = dict.fromkeys(kept - {c["clip_id"] for c in clips}, "selected, but not in table `clips`")
-    videos = context.read(VIDEOS, columns=["video_id", "width", "height"]).to_pylist()
-    shown = {v["video_id"]: (v["width"], v["height"]) for v in videos}
-    wanted = pa.array(sorted({c["video_id"] for c in clips}), pa.string())
-    frames = context.read(FRAMES)
-    proxies: dict[str, list[dict[str, Any]]] = {}
-    for frame in frames.filter(pa.compute.is_in(frames["video_id"], wanted)).to_pylist():
-        proxies.setdefault(frame["video_id"], []).append(frame)
-    jobs = []
-    for clip in clips:
-        try:
-            jobs.append(job_of(clip, proxies.get(clip["video_id"], []), shown.get(clip["video_id"]), spec))
-        except ValueError as e:
-            failed[clip["clip_id"]] = str(e)
-    return jobs, failed
-
-
-def job_of(
-    clip: dict[str, Any], proxies: Sequence[dict[str, Any]], shown: tuple[int, int] | None, spec: FrameSpec
-) -> Job:
-    """One clip's frames, by the specification.
-
-    Raises:
-        ValueError: If no proxy frame lies in the clip.
-    """
-    inside = sorted(
-        (p for p in proxies if clip["start_frame"] <= p["frame_index"] < clip["end_frame"]),
-        key=lambda p: p["frame_index"],
-    )
-    chosen = [
-        inside[i] for i in moments([p["time_s"] for p in inside], clip["start_s"], clip["end_s"], spec.num_frames)
-    ]
-    proxy = (chosen[0]["width"], chosen[0]["height"])
-    return Job(
-        clip_id=clip["clip_id"],
-        jpegs=tuple(p["jpeg"] for p in chosen),
-        frame_indices=tuple(p["frame_index"] for p in chosen),
-        times_s=tuple(round(p["time_s"] - clip["start_s"], 6) for p in chosen),
-        box=crop_box(clip["crop"], shown, proxy) if shown else None,
-        size=size_for(*_seen_size(clip["crop"], shown, proxy), spec),
-    )
-
-
-def _seen_size(crop: Sequence[int] | None, shown: tuple[int, int] | None, proxy: tuple[int, int]) -> tuple[int, int]:
-    box = crop_box(crop, shown, proxy) if shown else None
-    if box is None:
-        return proxy
-    return max(1, round(box[2] - box[0])), max(1, round(box[3] - box[1]))
-
-
-def chunked(jobs: Sequence[Job], size: int) -> list[tuple[Job, ...]]:
-    """Chunks of at most `size` clips of one shape, the same for any number of workers."""
-    ordered = sorted(jobs, key=lambda j: (j.size, j.clip_id))
-    groups = [tuple(group) for _, group in itertools.groupby(ordered, key=lambda j: j.size)]
-    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
 
 def _metrics(rows: Sequence[Caption], context: Context, knows: str) -> dict[str, Any]:
@@ -318,7 +309,7 @@ CAPTIONER_MODEL = Stage(
 )
 CAPTIONS_STAGE = Stage(
     name="captions",
-    version=1,
+    version=2,  # with every try, frame specification and engine
     reads=(SELECTIONS, CLIPS, FRAMES, VIDEOS),
     writes=(CAPTIONS,),
     run=caption_clips,

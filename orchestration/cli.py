@@ -47,6 +47,11 @@ def _train(question: Ask, args: argparse.Namespace) -> Answer:
     return _lazily(module, "verify" if args.what == "verify" else "train")(question, args)
 
 
+def _caption(question: Ask, args: argparse.Namespace) -> Answer:
+    command = ("caption_commands", "replay") if args.what == "replay" else ("run_commands", "caption")
+    return _lazily(*command)(question, args)
+
+
 def _options(settings: str = "set", change: str = "change a setting; repeatable") -> argparse.ArgumentParser:
     """The common options; `settings` is where `--set` goes."""
     common = argparse.ArgumentParser(add_help=False)
@@ -146,7 +151,11 @@ def parser() -> argparse.ArgumentParser:
     )
     source.add_argument("--with-synthetic", action="store_true", help="learn from rendered pairs too")
     add("evaluate", "its claims on held-out pairs, counted", _lazily("run_commands", "captioner_evaluate"), captioner)
-    add("caption", "short and dense captions of what was kept", _lazily("run_commands", "caption"))
+    caption = add("caption", "short and dense captions of what was kept; or make some again and compare", _caption)
+    again = "make a sample of captions again and say which come out otherwise (exit code 1 if any does)"
+    caption.add_argument("what", nargs="?", choices=("replay",), help=f"replay: {again}")
+    caption.add_argument("--sample", type=int, default=20, help="replay: how many (default: 20)")
+    caption.add_argument("--seed", type=int, default=0, help="replay: of the sample (default: 0)")
     manifest = group("manifest", "freeze and list manifests")
     add("freeze", "an immutable snapshot to train on", _lazily("run_commands", "manifest_freeze"), manifest)
     add("list", "all frozen manifests", _lazily("look_commands", "manifest_list"), manifest)

@@ -82,6 +82,7 @@ class Context:
         label: Callable[[Any], str] | None = None,
         deadline: Deadline | None = None,
         split: Callable[[Any], Sequence[Any]] | None = None,
+        keep: Callable[[Tables], bool] = lambda rows: True,
     ) -> dict[str, pa.Table]:
         """Map `fn` over items, keep each finished item as parts, and return all rows by table.
 
@@ -96,8 +97,9 @@ class Context:
             deadline: The most seconds that an item may take; a worker that needs longer is killed.
             split: Halves of an item that is a group, or nothing if it is a single one: a group that fails is
                 halved until the poisonous one is alone and the others are done.
+            keep: Whether an item's rows may be kept for later runs; those that may not are made again.
         """
-        work = Work(fn, key, tuple(outputs), on_error, loaded, label or key, deadline, split)
+        work = Work(fn, key, tuple(outputs), on_error, loaded, label or key, deadline, split, keep)
         batch = self.batch.name if self.batch else None
         items_map = ItemsMap(self.store, self.stage.name, batch, self.executor, self.made_by, self.force, self.only)
         try:
@@ -260,6 +262,11 @@ def reusable(stage: Stage, store: Store, config: Any, *, batch: str | None = Non
     start = time.monotonic()
     standing = _standing(stage, store, config, batch)
     return None if standing.commits is None else _result(stage, batch, False, standing.commits, start)
+
+
+def made_by(stage: Stage, store: Store, config: Any, batch: str | None = None) -> str:
+    """What rows would carry as `made_by` if the stage ran now."""
+    return _standing(stage, store, config, batch).made_by
 
 
 def _intact(store: Store, table: Table, batch: str | None) -> Commit | None:

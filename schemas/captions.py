@@ -42,6 +42,20 @@ class Fields:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """One try at one text of a clip."""
+
+    kind: str = column("short or dense.")
+    number: int = column("1 for the first try at this text.", range="[1, inf)")
+    change: str = column("What it changed against the try before, as `name=value`; empty for the first.")
+    status: str = column("How its text was judged.")
+    reason: str = column("Why the status is not ok.")
+    finish_reason: str = column("stop, or length when the budget ran out; empty if there was no answer.")
+    num_tokens: int = column("Tokens written.", unit="token")
+    num_frames: int = column("Frames shown.", unit="frame")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
     """A clip's captions and how they came to be."""
 
@@ -61,7 +75,14 @@ class Caption:
     frame_indices: list[int] = column("Decoded-frame indices the model saw.")
     num_tokens: int = column("Tokens written for both captions.", unit="token")
     finish_reason: str = column("stop, or length when the budget ran out.")
-    attempts: int = column("Tries it took.")
+    attempts: int = column("Tries it took: the most that one of the two texts took.")
+    adapter: str = column("Digest of the adapter on top of the weights; empty for none.", default="")
+    engine: str = column("What ran the model: library, version, device and number type.", default="")
+    prompt_digest: str = column("Digest of the prompt version's texts.", default="")
+    frame_spec: str = column("How frames were chosen and sized, as JSON.", default="")
+    frame_times_s: list[float] = column("Times of those frames from the clip's start.", unit="s", default=())
+    frame_digest: str = column("Digest of the frames and the crop that the model saw.", default="")
+    tries: list[Try] = column("Every try at both texts, in order, with what it changed and how it ended.", default=())
     made_by: str = column("Digest of code version, config and models.", default="")
 
 

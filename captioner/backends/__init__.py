@@ -41,6 +41,8 @@ BACKENDS: dict[str, Callable[[Any, str], "Backend"]] = {
     "openai_api": _openai_api,
     "fake": _fake,
 }
+SEE_MORE = ("transformers_vlm", "openai_api")
+"""Backends that take any number of frames, known before any is loaded."""
 
 
 def load(settings: Any, checkpoint: str = "") -> "Backend":

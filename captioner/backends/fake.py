@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from captioner.backends.base import STOP, Clip, Decoding, Written
+from captioner.backends.base import STOP, Backend, Clip, Decoding, Written
 from captioner.prompt import Prompt
 from schemas.captions import Fields, Subject
 from schemas.language import render_dense, render_short
@@ -15,10 +15,11 @@ from schemas.language import render_dense, render_short
 _CHANNELS = ("red", "green", "blue")
 
 
-class Fake:
+class Fake(Backend):
     """Names the strongest colour channel and whether anything changes."""
 
     model = "fake-1"
+    engine = "numpy"
 
     def write(self, clips: Sequence[Clip], prompt: Prompt, decoding: Decoding) -> list[Written]:
         texts = [self._say(clip, prompt.kind) for clip in clips]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from captioner.backends.base import LENGTH, STOP, Clip, Decoding, VlmConfig, Written
+from captioner.backends.base import LENGTH, STOP, Backend, Clip, Decoding, VlmConfig, Written
+from captioner.backends.draws import drawn, torch_engine
 from captioner.prompt import Prompt
 from schemas.errors import ModelError
 from schemas.ids import ID_DIGITS
@@ -84,26 +85,35 @@ def open_vlm(config: VlmConfig) -> Vlm:
     return Vlm(net.to(device).eval(), processor, device, model)
 
 
-class TransformersVlm:
+class TransformersVlm(Backend):
     """A pretrained model behind `AutoProcessor` and `AutoModelForImageTextToText`."""
+
+    sees_more = True
 
     def __init__(self, config: VlmConfig) -> None:
         self.vlm = open_vlm(config)
         self.model = self.vlm.model
+        self.adapter = self.model.partition("+")[2]
+        self.engine = torch_engine(self.vlm.device, self.vlm.net.dtype)
 
     def write(self, clips: Sequence[Clip], prompt: Prompt, decoding: Decoding) -> list[Written]:
+        if decoding.temperature:  # drawn one by one, so that a clip's text does not depend on its company
+            return [text for clip in clips for text in self._write([clip], prompt, decoding)]
+        return self._write(clips, prompt, decoding)
+
+    def _write(self, clips: Sequence[Clip], prompt: Prompt, decoding: Decoding) -> list[Written]:
         inputs = self.vlm.inputs(clips, prompt)
         given = inputs["input_ids"].shape[1]
         budget = decoding.tokens(prompt.kind)
         ends = self.vlm.net.generation_config.eos_token_id
         ends = {*(ends if isinstance(ends, list) else [ends]), self.vlm.processor.tokenizer.eos_token_id}
-        with torch.inference_mode():
+        with torch.inference_mode(), drawn(decoding) as how:
             ids = self.vlm.net.generate(
                 **inputs,
                 max_new_tokens=budget,
-                do_sample=False,
                 num_beams=decoding.num_beams,
                 no_repeat_ngram_size=decoding.no_repeat_ngram,
+                **({"do_sample": False} | how),
             )
         return [self._written([int(i) for i in row[given:]], ends) for row in ids]
 

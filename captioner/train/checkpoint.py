@@ -20,6 +20,8 @@ from schemas.ids import digest
 from schemas.store import Store
 
 KIND = "captioner"
+FORMAT = 1
+"""Raise when a checkpoint written before can no longer be read."""
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 
 
@@ -42,7 +44,7 @@ def save_checkpoint(
     save_model(net, str(local / _WEIGHTS))
     name = digest((local / _WEIGHTS).read_bytes())
     tokenizer.save_pretrained(str(local))
-    config = {"kind": KIND, "digest": name, "frames": dataclasses.asdict(frames), **describe(net)}
+    config = {"kind": KIND, "format": FORMAT, "digest": name, "frames": dataclasses.asdict(frames), **describe(net)}
     (local / _CONFIG).write_text(json.dumps(config, indent=1))  # unsorted: the order of slots is that of the heads
     (local / "README.md").write_text(_card(name, card))
     path = store.publish_folder(local, "checkpoints", KIND, name)
@@ -62,15 +64,26 @@ def load_checkpoint(folder: str) -> Loaded:
         config = json.loads((path / _CONFIG).read_text())
         if config.get("kind") != KIND:
             raise ModelError(f"{folder} holds a `{config.get('kind')}`, not a captioner")
+        if config.get("format", FORMAT) != FORMAT:
+            raise ModelError(
+                f"captioner checkpoint {folder} has format {config['format']}, this version reads {FORMAT}: "
+                "run stage `captioner_model` again, or use the version that wrote it"
+            )
         found = digest((path / _WEIGHTS).read_bytes())
         if found != config["digest"]:
             raise ModelError(f"{path / _WEIGHTS} has digest {found}, expected {config['digest']}: train it again")
         net = rebuild(config)
         load_model(net, str(path / _WEIGHTS))
         tokenizer = load_tokenizer(folder)
+        frames = FrameSpec(**config["frames"])
+    except (TypeError, RuntimeError, AttributeError) as e:  # settings or weights that this version does not know
+        raise ModelError(
+            f"captioner checkpoint {folder} was written by another version ({' '.join(str(e).split())[:300]}): "
+            "run stage `captioner_model` again, or use the version that wrote it"
+        ) from e
     except (OSError, KeyError, ValueError, SafetensorError) as e:
         raise ModelError(f"captioner checkpoint {folder} does not load ({e}): run stage `captioner_model` again") from e
-    return Loaded(net.eval(), tokenizer, FrameSpec(**config["frames"]), found)
+    return Loaded(net.eval(), tokenizer, frames, found)
 
 
 def _card(name: str, card: Mapping[str, Any]) -> str:

@@ -108,9 +108,17 @@ class Captioner(nn.Module):
 
     @torch.no_grad()
     def write(
-        self, frames: Tensor, kind_id: int, *, max_tokens: int, num_beams: int = 1, no_repeat_ngram: int = 0
+        self,
+        frames: Tensor,
+        kind_id: int,
+        *,
+        max_tokens: int,
+        num_beams: int = 1,
+        no_repeat_ngram: int = 0,
+        do_sample: bool = False,
+        **how: Any,
     ) -> list[list[int]]:
-        """Ids that the LM writes for each clip of one shape; greedy (or beams), with its KV cache."""
+        """Ids that the LM writes for each clip of one shape; greedy (or beams, or drawn), with its KV cache."""
         prefix = self.see(frames)[1]
         kind = self.lm.get_input_embeddings()(torch.full((len(prefix), 1), kind_id))
         embeds = torch.cat([prefix, kind], dim=1)
@@ -118,8 +126,9 @@ class Captioner(nn.Module):
             inputs_embeds=embeds,
             attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
             max_new_tokens=max_tokens,
-            do_sample=False,
+            do_sample=do_sample,
             num_beams=num_beams,
+            **how,
             logits_processor=_no_repeats(no_repeat_ngram),
             pad_token_id=PAD_ID,
             eos_token_id=END_ID,

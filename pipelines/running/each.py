@@ -38,6 +38,7 @@ class Work:
     label: Callable[[Any], str]
     deadline: Deadline | None
     split: Callable[[Any], Sequence[Any]] | None
+    keep: Callable[[Mapping[str, pa.Table]], bool] = lambda rows: True
 
 
 class OnlyDone(Exception):
@@ -95,7 +96,7 @@ class ItemsMap:
                 done[index] = self._failed(work, names[index], items[index], result)
             else:
                 done[index] = {t.name: t.conform(result[t.name]) for t in work.outputs}
-                for table, rows in done[index].items():
+                for table, rows in done[index].items() if work.keep(done[index]) else ():
                     self.store.write_part(self._part(names[index], table), rows)
             if progress:
                 progress.advance()

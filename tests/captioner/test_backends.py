@@ -24,7 +24,7 @@ from captioner.recipes import tiny
 from captioner.stages import CAPTIONER_MODEL
 from pipelines.execute import run_stage
 from schemas.captions import PAIRS
-from schemas.errors import ConfigError, ModelError
+from schemas.errors import ConfigError, ModelError, WorldError
 from schemas.store import Store
 from tests.captioner.worlds import pairs
 
@@ -36,6 +36,8 @@ class Server(BaseHTTPRequestHandler):
 
     sent: list[dict[str, Any]]
     answer: tuple[int, str, str]
+    failures: list[int]
+    """Codes to answer with first, one per request; 0 hangs up."""
     keys: list[str | None]
 
     def do_GET(self) -> None:
@@ -46,6 +48,12 @@ class Server(BaseHTTPRequestHandler):
         type(self).sent.append(body)
         type(self).keys.append(self.headers.get("Authorization"))
         code, text, finish = type(self).answer
+        if type(self).failures:
+            code = type(self).failures.pop(0)
+            if not code:
+                self.close_connection = True
+                self.connection.close()
+                return
         pictures = sum(part["type"] == "image_url" for part in body["messages"][0]["content"])
         text = text.format(pictures=pictures)
         self._reply(
@@ -80,7 +88,7 @@ def server() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    Server.sent, Server.keys, Server.answer = [], [], (200, "{pictures} pictures.", "stop")
+    Server.sent, Server.keys, Server.answer, Server.failures = [], [], (200, "{pictures} pictures.", "stop"), []
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +142,11 @@ def test_a_backend_writes_one_text_per_clip_the_same_twice(name: str, loaded: Ca
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_backend_takes_portrait_one_clip_and_every_retry(name: str, loaded: Callable[[str], Any]) -> None:
     backend = loaded(name)
-    changed = dataclasses.replace(SHORT_BUDGET, num_beams=4, no_repeat_ngram=4)
-    assert len(backend.write(clips(1, 32, 24), prompt("dense"), changed)) == 1
+    for changed in ({"num_beams": 4, "no_repeat_ngram": 4}, {"temperature": 0.7, "seed": 3}, {"constrained": True}):
+        decoding = dataclasses.replace(SHORT_BUDGET, **changed)
+        first = backend.write(clips(1, 32, 24), prompt("dense"), decoding)
+        assert len(first) == 1
+        assert first == backend.write(clips(1, 32, 24), prompt("dense"), decoding)
 
 
 def test_the_list_and_the_names_agree() -> None:
@@ -168,10 +179,42 @@ def test_a_server_that_cuts_short_is_seen(server: str) -> None:
     assert OpenaiApi(ApiConfig(url=server)).write(clips(1), prompt("dense"), Decoding())[0].finish_reason == LENGTH
 
 
-def test_a_server_that_fails_says_how(server: str) -> None:
+@pytest.mark.parametrize("failures", [[429, 500], [503], [0, 502]])
+def test_a_server_that_is_busy_is_asked_again(server: str, failures: list[int]) -> None:
+    Server.failures = list(failures)
+    backend = OpenaiApi(ApiConfig(url=server, model="m", backoff_s=0.0))
+    assert backend.write(clips(1), prompt("dense"), Decoding())[0] == Written("4 pictures.", 11, STOP)
+
+
+def test_one_question_that_fails_costs_one_caption(server: str) -> None:
+    Server.failures = [400]
+    backend = OpenaiApi(ApiConfig(url=server, model="m", backoff_s=0.0))
+    found = backend.write(clips(4), prompt("dense"), Decoding())
+    assert sorted(w.text for w in found) == ["", *["4 pictures."] * 3]
+    assert len(Server.sent) == 4  # a bad request is not sent again
+    assert "answered 400" in next(w.error for w in found if w.error)
+
+
+def test_a_server_that_stays_down_is_waited_for_once(server: str) -> None:
     Server.answer = (503, "overloaded", "stop")
-    with pytest.raises(ConnectionError, match="answered 503"):
-        OpenaiApi(ApiConfig(url=server, model="m")).write(clips(1), prompt("dense"), Decoding())
+    backend = OpenaiApi(ApiConfig(url=server, model="m", backoff_s=0.0, tries=3))
+    for _ in range(2):
+        assert "answered 503" in backend.write(clips(1), prompt("dense"), Decoding())[0].error
+    assert len(Server.sent) == 3 + 1
+
+
+def test_a_server_that_was_never_there_is_a_clear_error() -> None:
+    with pytest.raises(WorldError, match=r"start it, or name another with --set captioner\.api\.url"):
+        OpenaiApi(ApiConfig(url="http://127.0.0.1:9/v1", backoff_s=0.0, tries=2))
+
+
+def test_a_constrained_question_carries_the_schema(server: str) -> None:
+    held = dataclasses.replace(Decoding(), constrained=True, temperature=0.7, seed=5)
+    OpenaiApi(ApiConfig(url=server, model="m")).write(clips(1), prompt("dense", record=True), held)
+    body = Server.sent[0]
+    assert body["response_format"]["json_schema"]["schema"]["properties"]["subjects"]["minItems"] == 1
+    assert (body["temperature"], body["seed"]) == (0.7, 5)
+    assert "one JSON object" in body["messages"][0]["content"][-1]["text"]
 
 
 def test_a_key_comes_from_the_environment_only(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

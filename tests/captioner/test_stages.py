@@ -6,19 +6,23 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from captioner import describe
-from captioner.backends.base import LENGTH, STOP, Clip, Decoding, Written
+from captioner.attempts import attempts
+from captioner.backends.base import LENGTH, STOP, Backend, Clip, Decoding, Written
 from captioner.config import CaptionerConfig
-from captioner.describe import again, attempts
+from captioner.describe import Job
 from captioner.frames import FrameSpec
+from captioner.jobs import chunked
 from captioner.prompt import Prompt
 from captioner.recipes import RECIPES, tiny
-from captioner.stages import CAPTIONER_MODEL, CAPTIONS_STAGE, STAGES, chunked
+from captioner.replay import replay
+from captioner.stages import CAPTIONER_MODEL, CAPTIONS_STAGE, STAGES
+from orchestration import cli
 from pipelines.execute import Executor, Local, Ray, run_stage
 from schemas import batches
-from schemas.captions import CAPTIONS, CaptionStatus
+from schemas.captions import CAPTIONS
 from schemas.errors import MissingTable, ModelError
 from schemas.store import Store, content_digest
 from tests.captioner.worlds import footage
@@ -108,7 +112,7 @@ def test_a_damaged_checkpoint_stops_the_stage_and_makes_no_rows(tmp_path: Path) 
     assert store.committed(CAPTIONS, "b") is None
 
 
-class Scripted:
+class Scripted(Backend):
     """Says what it was told to, and remembers how it was asked."""
 
     model = "scripted"
@@ -130,40 +134,70 @@ GOOD = Written("A red star is moving up.", 7, STOP)
         (Written("A red star is", 4, LENGTH), {"dense_tokens": 512, "short_tokens": 96}),
         (Written("go on and on " * 9, 30, LENGTH), {"no_repeat_ngram": 4}),
         (Written("Something else.", 3, STOP), {"num_beams": 4}),
-        (Written("Sorry, no.", 3, STOP), {"num_beams": 4}),
+        (Written("Sorry, no.", 3, STOP), {"temperature": 0.7, "seed": 1}),
     ],
 )
 def test_a_retry_changes_something_and_asks_only_for_what_failed(bad: Written, change: dict) -> None:
     backend = Scripted(GOOD, bad, GOOD)
-    done = attempts(backend, [None, None], "dense", tiny().captioning())
+    clip = Clip(np.zeros((4, 8, 8, 3), np.uint8), (0.0, 1.0, 2.0, 3.0))
+    done = attempts(backend, [clip, clip], "dense", tiny().captioning())
     assert [a.parsed.status for a in done] == ["ok", "ok"]
-    assert [a.tries for a in done] == [1, 2]
+    assert [len(a.tries) for a in done] == [1, 2]
     assert backend.asked == [(2, Decoding()), (1, dataclasses.replace(Decoding(), **change))]
 
 
-def test_what_still_fails_is_a_row_with_status_reason_and_the_raw_text() -> None:
-    config = tiny().captioning()
-    bad = Written("Something else.", 3, STOP)
-    backend = Scripted(bad, bad)
-    done = attempts(backend, [None], "dense", config)[0]
-    assert (done.tries, done.parsed.status) == (2, CaptionStatus.UNPARSABLE)
-    job = describe.Job("c", (), (1, 2), (0.0, 0.1), None, (8, 8))
-    good = describe.Attempt(GOOD, describe.read(GOOD.text, STOP, require_fields=True), Decoding(), 1)
-    origin = describe.Origin(backend="scripted", knows="general", made_by="m")
-    row = describe.row_of(job, {"short": good, "dense": done}, origin, config)
-    assert (row.status, row.short, row.dense, row.fields) == ("unparsable", "", "", None)
-    assert (row.raw_short, row.raw_dense, row.attempts) == (GOOD.text, bad.text, 2)
-    assert row.reason.startswith("dense: ")
+def test_more_frames_are_shown_to_those_that_take_them() -> None:
+    few, many = (Clip(np.zeros((n, 8, 8, 3), np.uint8), tuple(float(i) for i in range(n))) for n in (4, 8))
+    refusal = Written("Sorry, no.", 3, STOP)
+    backend = Scripted(refusal, refusal, GOOD)
+    backend.sees_more = True
+    (done,) = attempts(backend, [few], "dense", tiny().captioning(), [many])
+    assert [(t.num_frames, t.change) for t in done.tries] == [
+        (4, ""),
+        (4, "temperature=0.7, seed=1"),
+        (8, "seed=2, more frames"),
+    ]
 
 
-def test_every_failure_changes_the_decoding() -> None:
-    for status in CaptionStatus:
-        if status is not CaptionStatus.OK:
-            assert again(Decoding(), status) != Decoding()
+def test_a_checkpoint_of_another_version_says_so(tmp_path: Path) -> None:
+    store = footage(tmp_path)
+    result = run_stage(CAPTIONER_MODEL, store, tiny())
+    path = Path(store.at(result.metrics["checkpoint"], "config.json"))
+    right = json.loads(path.read_text())
+    for change, message in (
+        ({"format": 99}, "has format 99, this version reads"),
+        ({"model": {**right["model"], "wings": 2}}, "written by another version .*wings"),
+        ({"slots": {}}, "written by another version"),
+    ):
+        path.write_text(json.dumps({**right, **change}))
+        with pytest.raises(ModelError, match=message):
+            run_stage(CAPTIONS_STAGE, store, tiny(), batch="b")
+    assert store.committed(CAPTIONS, "b") is None
+
+
+def test_replay_finds_equal_rows_and_names_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = footage(tmp_path)
+    config = dataclasses.replace(tiny(), require_fields=False)
+    run_stage(CAPTIONER_MODEL, store, config)
+    run_stage(CAPTIONS_STAGE, store, config, batch="b")
+    found = replay(store, config, ["b"], sample=4, seed=1)
+    assert (found["compared"], found["equal"], found["differ"]) == (4, 4, [])
+    written = store.read(CAPTIONS, batch="b").to_pylist()
+    liar = [{**r, "raw_dense": "A lie."} if r["clip_id"] == "c1" else r for r in written]
+    commit = store.committed(CAPTIONS, "b")
+    store.commit(CAPTIONS, CAPTIONS.from_rows(liar), batch="b", inputs=commit.inputs, made_by=commit.made_by)
+    found = replay(store, config, ["b"], sample=99, seed=1)
+    assert (found["compared"], found["equal"]) == (6, 5)
+    assert [(d["clip_id"], d["what"]) for d in found["differ"]] == [("c1", ("raw_dense",))]
+    found = replay(store, dataclasses.replace(config, retries=0), ["b"], sample=99, seed=1)
+    assert (found["equal"], found["stale"]) == (0, 6)
+    words = ["caption", "replay", "--root", str(tmp_path), "--sample", "2", "--json"]
+    assert cli.main(words) == 1  # another recipe wrote them
+    assert json.loads(capsys.readouterr().out)["stale"] == 2
 
 
 def test_chunks_have_one_shape_and_do_not_depend_on_the_order_of_clips() -> None:
-    make = functools.partial(describe.Job, jpegs=(), frame_indices=(), times_s=(), box=None)
+    make = functools.partial(Job, jpegs=(), frame_indices=(), times_s=(), box=None)
     jobs = [make(clip_id=f"c{i}", size=(8, 8) if i % 3 else (8, 16)) for i in range(10)]
     chunks = chunked(jobs, 3)
     assert chunks == chunked(jobs[::-1], 3)
