@@ -238,10 +238,11 @@ def _still_right(context: Context, jobs: Sequence[Job]) -> pa.Table:
     Failures are not among them; they are tried again.
     """
     batch = context.batch.name if context.batch else None
-    standing = None if context.only else context.store.committed(CAPTIONS, batch)
+    table = context.stage.writes[0]  # a teacher's captions are kept apart
+    standing = None if context.only else context.store.committed(table, batch)
     if standing is None or standing.made_by != context.made_by:
         return CAPTIONS.empty()
-    rows = context.store.read(CAPTIONS, batch=batch)
+    rows = context.store.read(table, batch=batch)
     seen = {j.clip_id: j.seen for j in jobs}
     right = [
         seen.get(clip) == frames and status != CaptionStatus.FAILED
