@@ -18,9 +18,13 @@ ID_DIGITS = 20
 
 
 def _plain(value: Any) -> Any:
-    """Turn configs, enums and rationals into what JSON can hold, without loss."""
+    """Turn configs, enums and rationals into what JSON can hold, without loss.
+
+    A field with `metadata={"digest": False}` changes no result, only how it is come by, and is left out.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = [f for f in dataclasses.fields(value) if f.metadata.get("digest", True)]
+        return {f.name: _plain(getattr(value, f.name)) for f in fields}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Fraction):

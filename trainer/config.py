@@ -6,6 +6,7 @@ import math
 from trainer.autoencoder.config import AutoencoderConfig
 from trainer.credentials import CredentialsConfig
 from trainer.flow import FlowConfig
+from trainer.launch import LaunchConfig
 from trainer.model.config import ModelConfig
 from trainer.plan import PlanConfig
 from trainer.prompt_policy import PromptPolicy
@@ -83,7 +84,14 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     """AdamW's decay; 0 in DiT."""
     clip_norm: float = 1.0
-    """Largest gradient norm."""
+    """Largest gradient norm; what is longer is clipped."""
+    spike: float = 10.0
+    """A step whose gradient norm is over this many times the median of the last 64 is skipped; 0 skips only a gradient
+    that is not finite."""
+    capsules: int = 4
+    """Skipped steps of a run that leave a crash capsule; each holds the weights."""
+    precision: str = "float32"
+    """float32, or bfloat16: autocast with float32 weights. On CPUs without AMX bfloat16 is slower."""
     ema: float = 0.995
     """Decay of the average weights that sampling uses, reached gradually; DiT uses 0.9999 over 400k steps."""
     threads: int = 2
@@ -96,6 +104,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.learning_rate <= 0 or not 0 <= self.ema < 1 or len(self.betas) != 2:
             raise ValueError("steps >= 1, learning_rate > 0, ema in [0, 1) and two betas are needed")
+        if self.spike < 0 or 0 < self.spike <= 1 or self.capsules < 0:
+            raise ValueError("spike must be 0 or over 1, and capsules at least 0")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision must be float32 or bfloat16, got `{self.precision}`")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
@@ -151,6 +163,7 @@ class TrainerConfig:
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     latents: LatentConfig = LatentConfig()
     dit: DitConfig = DitConfig()
+    launch: LaunchConfig = LaunchConfig()
     sampling: SamplingConfig = SamplingConfig()
 
     def __post_init__(self) -> None:
@@ -187,6 +200,7 @@ class DitSettings:
 
     dit: DitConfig
     shape: ShapeConfig
+    launch: LaunchConfig = dataclasses.field(default=LaunchConfig(), metadata={"digest": False})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

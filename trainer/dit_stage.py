@@ -7,6 +7,7 @@ trained on are counted by reason; if none is left, the stage stops and says why.
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from pipelines.execute import Context, Output
+from pipelines.execute import Context, Output, RunLog
 from schemas.checkpoints import DIT_CHECKPOINT, Checkpoint
 from schemas.errors import ModelError
 from schemas.ids import canonical_json, digest
@@ -27,20 +28,25 @@ from schemas.ledger import LEDGER, SKIPPED, SkippedRow
 from schemas.manifest import MANIFEST
 from schemas.store import Store
 from trainer import randomness
-from trainer.checkpoint import Snapshots, file_digest, knows_of, read_tensors, run_folder, write_card
+from trainer.checkpoint import file_digest, knows_of, read_tensors, run_folder, write_card
 from trainer.config import DitSettings
 from trainer.data import Samples
 from trainer.determinism import deterministic
+from trainer.diary import Diary
 from trainer.dry_run import nothing
+from trainer.launch import LaunchConfig, launch
 from trainer.model.config import ModelConfig, TextConfig
 from trainer.model.dit import DiT, num_parameters
 from trainer.model.text import train_tokenizer
+from trainer.parallelize import World
 from trainer.plan import Plan, Row
 from trainer.selection import choose
 from trainer.shapes import Compression
+from trainer.snapshots import Snapshots
 from trainer.train import Trainer, fit
 
 WEIGHTS = "model.safetensors"
+_SPEED = "speed.json"
 
 
 def run(context: Context) -> Output:
@@ -53,9 +59,8 @@ def run(context: Context) -> Output:
     manifest = rows[0]["manifest"]
     key = digest(context.made_by, manifest, [(r["clip_id"], r["shard"]) for r in rows])
     snapshots = Snapshots(run_folder(context.store, "dit", key), settings.dit.optimizer.snapshot_every_s)
-    with deterministic(settings.dit.optimizer.threads):
-        trainer = build(context.store, rows, settings, manifest)
-        ledger = fit(trainer, snapshots)
+    speed: dict[str, float] = {}
+    trainer, ledger = train(context.store, rows, settings, snapshots, key, speed)
     losses = _losses(ledger)
     facts: dict[str, Any] = {
         "rows": len(rows),
@@ -76,7 +81,44 @@ def run(context: Context) -> Output:
     skipped |= {r["clip_id"]: "the run ended before its turn" for r in rows if r["clip_id"] not in seen}
     left = [SkippedRow(clip_id=c, manifest=manifest, reason=w, made_by=context.made_by) for c, w in skipped.items()]
     tables = {DIT_CHECKPOINT.name: table, LEDGER.name: ledger, SKIPPED.name: SKIPPED.from_rows(left)}
-    return Output(tables, metrics=facts)
+    return Output(tables, metrics={**facts, **{k: float(f"{v:.4g}") for k, v in speed.items()}})
+
+
+def train(
+    store: Store,
+    rows: list[dict[str, Any]],
+    settings: DitSettings,
+    snapshots: Snapshots,
+    key: str,
+    speed: dict[str, float],
+) -> tuple[Trainer, pa.Table]:
+    """Train on these rows, here or in as many processes as the settings ask for; returns the trainer and the ledger."""
+    optimizer, manifest = settings.dit.optimizer, rows[0]["manifest"]
+    log = functools.partial(RunLog, store, "dit", key)
+    with deterministic(optimizer.threads):
+        if settings.launch.here:
+            trainer = build(store, rows, settings, manifest)
+            return trainer, fit(trainer, snapshots, log=log, speed=speed)
+        work = functools.partial(_work, store.root, settings, os.fspath(snapshots.folder), key)
+        launch(work, settings.launch, optimizer.device, snapshots.folder)
+        alone = dataclasses.replace(settings, launch=LaunchConfig())
+        trainer = build(store, rows, alone, manifest)
+        trainer.restore(snapshots)
+        speed.update(json.loads((snapshots.folder / _SPEED).read_text()))
+        return trainer, Diary(snapshots.folder, trainer.step).ledger()
+
+
+def _work(root: str, settings: DitSettings, folder: str, key: str, world: World) -> None:
+    """What each of several processes does: the whole of training but for publishing."""
+    store = Store(root)
+    rows, _ = selected(store, settings)
+    snapshots = Snapshots(folder, settings.dit.optimizer.snapshot_every_s, world)
+    speed: dict[str, float] = {}
+    with deterministic(settings.dit.optimizer.threads):
+        trainer = build(store, rows, settings, rows[0]["manifest"], world)
+        fit(trainer, snapshots, log=functools.partial(RunLog, store, "dit", key), speed=speed)
+    if world.first:
+        (snapshots.folder / _SPEED).write_text(json.dumps(speed))
 
 
 def selected(store: Store, settings: DitSettings) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -85,7 +127,9 @@ def selected(store: Store, settings: DitSettings) -> tuple[list[dict[str, Any]],
     return choose(store.read(MANIFEST), latents, where=settings.dit.where, expected=settings.dit.manifest)
 
 
-def build(store: Store, rows: list[dict[str, Any]], settings: DitSettings, manifest: str) -> Trainer:
+def build(
+    store: Store, rows: list[dict[str, Any]], settings: DitSettings, manifest: str, world: World | None = None
+) -> Trainer:
     """Model, plan and data for these rows."""
     config, patch = settings.dit, settings.shape.patch
     torch.manual_seed(randomness.torch_seed(config.plan.seed, "dit"))
@@ -102,6 +146,8 @@ def build(store: Store, rows: list[dict[str, Any]], settings: DitSettings, manif
         flow=config.flow,
         sizes=_sizes(rows[0], patch),
         manifest=manifest,
+        world=world,
+        launch=settings.launch,
     )
 
 

@@ -58,7 +58,7 @@ DIT = Stage(
     reads=(MANIFEST, LATENTS),
     writes=(DIT_CHECKPOINT, LEDGER, SKIPPED),
     run=_run_dit,
-    settings=lambda c: DitSettings(dit=c.dit, shape=c.shape),
+    settings=lambda c: DitSettings(dit=c.dit, shape=c.shape, launch=c.launch),
     doc="Trains the video diffusion transformer at native shapes, with a ledger of every step.",
 )
 SAMPLES_STAGE = Stage(

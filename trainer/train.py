@@ -3,31 +3,63 @@
 The estimand is the mean over the step's samples of per-sample means, divided by the number of samples in the
 whole step, however many packs or processes it is spread over.  Everything random is keyed by sample and visit
 (`data.py`), order and packs by step (`plan.py`), so a run killed at any moment and started again ends with
-the same bytes.  Recipe: AdamW, warm-up and cosine, gradient clipping, an average of the weights (EMA).
+the same bytes, and one on other processes sees the same rows in the same steps.  Recipe: AdamW, warm-up and cosine,
+gradient clipping, steps that spike are skipped (`guard.py`), an average of the weights (EMA).
 
-Source: SD3, arXiv:2403.03206.  Cost: printed as tokens per second while it runs.
+Source: SD3, arXiv:2403.03206.  Cost: printed as tokens per second and MFU while it runs (`meter.py`).
 """
 
 import contextlib
-import json
-import os
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from pipelines.execute import Progress
-from schemas.ledger import LEDGER, LedgerRow
-from trainer.checkpoint import Snapshots, optimizer_tensors, restore_optimizer
+from pipelines.execute import Progress, RunLog
+from schemas.ledger import LedgerRow
+from trainer import capsule
+from trainer.checkpoint import begin_adam, optimizer_tensors
 from trainer.config import DrawConfig, OptimizerConfig
-from trainer.data import Samples, batch_of, draw_visit
+from trainer.data import Batch, Drawn, Samples, batch_of, draw_visit
+from trainer.diary import Diary
+from trainer.feed import Feed
+from trainer.flops import forward_flops
 from trainer.flow import FlowConfig
+from trainer.guard import Guard
+from trainer.launch import LaunchConfig
+from trainer.meter import Meter, gemm_rate
 from trainer.model.dit import DiT
-from trainer.plan import Plan
+from trainer.parallelize import ALONE, World, deal, parallelize
+from trainer.plan import Plan, Visit
 from trainer.shapes import Compression
+from trainer.snapshots import Snapshots
+
+_PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ready:
+    """What this process does of a step."""
+
+    packs: tuple[tuple[int, Batch], ...]
+    """Number within the step, and the pack."""
+    count: int
+    """Samples of the whole step, over all processes."""
+    flops: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Stepped:
+    """What came of a step, the same in every process."""
+
+    rows: list[LedgerRow]
+    metrics: dict[str, Any]
+    flops: float
+    skipped: str
+    """Why the step was not taken; empty if it was."""
 
 
 class Trainer:
@@ -44,9 +76,14 @@ class Trainer:
         flow: FlowConfig,
         sizes: Compression,
         manifest: str,
+        world: World | None = None,
+        launch: LaunchConfig | None = None,
     ) -> None:
-        self.model, self.samples, self.plan = model.to(optimizer.device), samples, plan
+        self.world = world or dataclasses.replace(ALONE, device=optimizer.device)
+        launch = launch or LaunchConfig()
+        self.model, self.samples, self.plan = model.to(self.world.device), samples, plan
         self.config, self.draw, self.flow, self.sizes, self.manifest = optimizer, draw, flow, sizes, manifest
+        self.spread = parallelize(self.model, self.world, launch.mode, launch.recompute, launch.compiled)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self._adam = torch.optim.AdamW(
             model.parameters(),
@@ -55,55 +92,116 @@ class Trainer:
             eps=optimizer.epsilon,
             weight_decay=optimizer.weight_decay,
         )
+        begin_adam(self._adam)
+        self.guard = Guard(optimizer.spike)
+        self.feed = Feed(self._prepare, optimizer.steps)
         self.step = 0
 
-    def train_step(self) -> tuple[list[LedgerRow], dict[str, float]]:
+    def train_step(self) -> tuple[list[LedgerRow], dict[str, Any]]:
         """One optimiser step; returns its ledger rows and its metrics."""
-        packs = self.plan.step(self.step)
-        count = sum(len(p) for p in packs)
+        done = self.advance()
+        return done.rows, done.metrics
+
+    def advance(self, capsules: Path | None = None) -> Stepped:
+        """One optimiser step, or the reason why it is not taken.
+
+        Args:
+            capsules: Where a step that is skipped leaves its crash capsule; None leaves none.
+        """
+        ready = self.feed.get(self.step)
+        rate = self.config.rate(self.step)
         for group in self._adam.param_groups:
-            group["lr"] = self.config.rate(self.step)
+            group["lr"] = rate
         self._adam.zero_grad(set_to_none=True)
-        rows: list[LedgerRow] = []
-        for number, visits in enumerate(packs):
-            drawn = [
-                draw_visit(
-                    v,
-                    self.samples.rows[v.clip_id],
-                    self.model.token_channels,
-                    self.plan.config.seed,
-                    self.draw,
-                    self.flow,
-                    self.sizes,
-                )
-                for v in visits
-            ]
-            batch = batch_of(drawn, [self.samples.drawn(d) for d in drawn], self.config.device)
-            losses = batch.losses(self.model(batch.pack))
-            (losses.sum() / count).backward()
-            rows.extend(self._ledger(number, drawn, losses.detach().tolist()))
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self._adam.step()
-        self._follow()
+        mine: list[LedgerRow] = []
+        for number, batch in ready.packs:
+            with self.spread.backward(last=number == ready.packs[-1][0]):
+                with self._precision():
+                    velocity = self.spread.call(batch.pack)
+                losses = batch.losses(velocity.float())
+                ((losses.sum() / ready.count) * self.spread.loss_scale).backward()
+            mine.extend(self._ledger(number, batch.drawn, losses.detach().tolist()))
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        total = torch.nn.utils.get_total_norm(grads)
+        norm = float(self.spread.whole(total))
+        rows = sorted(self.world.gathered(mine), key=lambda r: (r.pack, r.position))
         metrics = {
             "step": self.step,
-            "loss": sum(r.loss for r in rows) / count,
-            "gradient_norm": float(norm),
-            "learning_rate": self.config.rate(self.step),
+            "loss": sum(r.loss for r in rows) / ready.count,
+            "gradient_norm": norm,
+            "learning_rate": rate,
             "tokens": sum(r.tokens for r in rows),
-            "samples": count,
+            "samples": ready.count,
         }
+        skipped = self.guard.reason(norm)
+        if skipped:
+            metrics["skipped"] = skipped
+            self._keep(capsules, skipped, rows, norm)
+        else:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_norm, total)
+            self._adam.step()
+            self._follow()
         self.step += 1
-        return rows, metrics
+        return Stepped(rows, metrics, sum(self.world.gathered([ready.flops])), skipped)
+
+    def _prepare(self, step: int) -> _Ready:
+        packs = self.plan.step(step)
+        costs = [self._flops([(self.plan.tokens(v.clip_id), 0) for v in visits]) for visits in packs]
+        mine = deal(costs, self.world.size)[self.world.rank]
+        made = []
+        words: list[tuple[int, int]] = []
+        for number in mine:
+            drawn, tokens = self._drawn(packs[number])
+            made.append((number, batch_of(drawn, tokens, self.world.device)))
+            words += [(len(x), n) for x, n in zip(tokens, self.model.text.lengths([d.text for d in drawn]))]
+        return _Ready(tuple(made), sum(len(p) for p in packs), 3 * self._flops(words))
+
+    def _drawn(self, visits: list[Visit]) -> tuple[list[Drawn], list[torch.Tensor]]:
+        """A pack's visits with everything decided, and their clean tokens."""
+        drawn = [
+            draw_visit(
+                v,
+                self.samples.rows[v.clip_id],
+                self.model.token_channels,
+                self.plan.config.seed,
+                self.draw,
+                self.flow,
+                self.sizes,
+            )
+            for v in visits
+        ]
+        return drawn, [self.samples.drawn(d) for d in drawn]
+
+    def _flops(self, samples: list[tuple[int, int]]) -> float:
+        return forward_flops(samples, self.model.config, self.model.token_channels, self.model.text.width)
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        kind = _PRECISION[self.config.precision]
+        if kind is torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.world.device.split(":")[0], kind)
 
     def _follow(self) -> None:
         """Move the average towards the weights; quickly at first, so that it forgets the start."""
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         state = self.model.state_dict()
         names = [k for k, v in state.items() if v.is_floating_point()]
-        torch._foreach_lerp_([self.average[k] for k in names], [state[k] for k in names], 1 - decay)
+        average, weights = ([_local(of[k]) for k in names] for of in (self.average, state))
+        torch._foreach_lerp_(average, weights, 1 - decay)
 
-    def _ledger(self, pack: int, drawn: Iterable[Any], losses: list[float]) -> list[LedgerRow]:
+    def _keep(self, capsules: Path | None, reason: str, rows: list[LedgerRow], norm: float) -> None:
+        """Leave a crash capsule; every process must come here, the first one writes."""
+        if capsules is None:
+            return
+        weights = {k: self.spread.whole(v.detach()) for k, v in self.model.state_dict().items()}
+        if not self.world.first or len(list(capsules.glob("step-*"))) >= self.config.capsules:
+            return
+        packs = [self._drawn(visits) for visits in self.plan.step(self.step)]
+        notes = {"step": self.step, "gradient_norm": norm, "manifest": self.manifest}
+        folder = capsules / f"step-{self.step:09d}"
+        capsule.write(folder, reason=reason, rows=rows, packs=packs, weights=weights, model=self.model, notes=notes)
+
+    def _ledger(self, pack: int, drawn: tuple[Drawn, ...], losses: list[float]) -> list[LedgerRow]:
         return [
             LedgerRow(
                 step=self.step,
@@ -125,88 +223,87 @@ class Trainer:
         """Everything a snapshot holds."""
         weights = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         average = {f"average.{k}": v for k, v in self.average.items()}
-        return {**weights, **average, **optimizer_tensors(self._adam)}
+        return {**weights, **average, **optimizer_tensors(self._adam), "guard": self.guard.state}
 
-    def restore(self, step: int, tensors: dict[str, torch.Tensor]) -> None:
-        """Go on after `step` steps."""
-        self.step = step
-        if not tensors:
-            return
-        self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        for name, value in self.average.items():
-            value.copy_(tensors[f"average.{name}"])
-        restore_optimizer(self._adam, tensors)
+    def restore(self, snapshots: Snapshots) -> None:
+        """Go on where the newest snapshot was taken.
+
+        Raises:
+            ModelError: If it is of another model.
+        """
+        with torch.no_grad():
+            self.step = snapshots.restore(self.tensors())
+
+    def close(self) -> None:
+        """Stop making packs ahead."""
+        self.feed.close()
 
 
-def fit(trainer: Trainer, snapshots: Snapshots, stop_at: int | None = None) -> pa.Table:
+def fit(
+    trainer: Trainer,
+    snapshots: Snapshots,
+    stop_at: int | None = None,
+    *,
+    log: Callable[[int], RunLog] | None = None,
+    speed: dict[str, float] | None = None,
+) -> pa.Table:
     """Train to the last step, from the newest snapshot if there is one; returns the whole ledger.
+
+    Every process of a run calls it; the first one writes and speaks.
 
     Args:
         stop_at: Leave after this step without a snapshot, as a kill would (for tests).
+        log: Opens the run's curve, given the steps that are known.
+        speed: Is filled with tokens per second, MFU and so on at the end.
     """
-    trainer.restore(*snapshots.latest())
-    diary = Diary(snapshots.folder, trainer.step)
-    progress = Progress("dit", trainer.config.steps, "step")
-    progress.advance(trainer.step, f"resumed at step {trainer.step}" if trainer.step else "")
+    trainer.restore(snapshots)
+    world, config = trainer.world, trainer.config
+    diary = Diary(snapshots.folder, trainer.step) if world.first else None
+    curve = log(trainer.step) if log and world.first else None
+    progress = Progress("dit", config.steps, "step") if world.first else None
+    if progress and trainer.step:
+        progress.advance(trainer.step, f"resumed at step {trainer.step}")
+    meter = Meter(gemm_rate(world.device, _PRECISION[config.precision]), world.size, config.steps, trainer.step)
     trainer.model.train()
-    while trainer.step < trainer.config.steps:
-        if stop_at is not None and trainer.step >= stop_at:
-            break
-        rows, metrics = trainer.train_step()
-        diary.add(rows, metrics)
-        progress.advance(note=f"loss {metrics['loss']:.4f}")
-        if snapshots.due():
-            diary.flush(trainer.step)
-            snapshots.save(trainer.step, trainer.tensors())
-    progress.close()
+    saved = trainer.step
+    try:
+        while trainer.step < config.steps and (stop_at is None or trainer.step < stop_at):
+            waited = trainer.feed.waited_s
+            done = trainer.advance(snapshots.folder / "capsules")
+            meter.add(done.metrics["tokens"], done.flops, trainer.feed.waited_s - waited)
+            if diary and progress:
+                diary.add(done.rows, done.metrics)
+                note = f", skipped: {done.skipped}" if done.skipped else ""
+                progress.advance(note=f"loss {done.metrics['loss']:.4f}{note}, {meter.line(trainer.step)}")
+            if curve:
+                curve.add(trainer.step, {k: v for k, v in done.metrics.items() if isinstance(v, (int, float))})
+            if snapshots.due():
+                saved = _save(trainer, snapshots, diary)
+        if stop_at is None and world.size > 1 and saved < trainer.step:
+            _save(trainer, snapshots, diary)
+    finally:
+        trainer.close()
+        if curve:
+            curve.close()
+        if progress:
+            progress.close()
+    if speed is not None:
+        speed.update(meter.summary())
+    if diary is None:
+        return pa.table({})
     if stop_at is None:
         diary.flush(trainer.step)
     return diary.ledger()
 
 
-class Diary:
-    """Ledger and metrics of a run, kept beside its snapshots; what is newer than the snapshot is forgotten."""
+def _save(trainer: Trainer, snapshots: Snapshots, diary: Diary | None) -> int:
+    with snapshots.room():
+        if diary:
+            diary.flush(trainer.step)
+    snapshots.save(trainer.step, trainer.tensors())
+    return trainer.step
 
-    def __init__(self, folder: Path, step: int) -> None:
-        self._folder, self._from = folder, step
-        self._rows: list[LedgerRow] = []
-        self._metrics: list[dict[str, float]] = []
-        for path in self._parts():
-            if int(path.stem.split("-")[2]) > step:
-                path.unlink()
-        kept = [line for line in self.metrics() if line["step"] < step]
-        self._write_metrics(kept)
 
-    def add(self, rows: list[LedgerRow], metrics: dict[str, float]) -> None:
-        self._rows.extend(rows)
-        self._metrics.append(metrics)
-
-    def flush(self, step: int) -> None:
-        """Write what was added since the last flush, before the snapshot of the same step."""
-        if not self._rows:
-            return
-        path = self._folder / f"ledger-{self._from:09d}-{step:09d}.parquet"
-        staged = path.with_suffix(".staged")
-        pq.write_table(LEDGER.from_rows(self._rows), staged)
-        os.replace(staged, path)
-        self._write_metrics([*self.metrics(), *self._metrics])
-        self._rows, self._metrics, self._from = [], [], step
-
-    def ledger(self) -> pa.Table:
-        """All flushed rows."""
-        parts = [LEDGER.conform(pq.read_table(p)) for p in self._parts()]
-        return LEDGER.sorted(pa.concat_tables(parts)) if parts else LEDGER.empty()
-
-    def metrics(self) -> list[dict[str, float]]:
-        """All flushed metrics, one entry per step."""
-        with contextlib.suppress(FileNotFoundError):
-            return [json.loads(line) for line in (self._folder / "metrics.jsonl").read_text().splitlines()]
-        return []
-
-    def _write_metrics(self, lines: list[dict[str, float]]) -> None:
-        staged = self._folder / "metrics.staged"
-        staged.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        os.replace(staged, self._folder / "metrics.jsonl")
-
-    def _parts(self) -> list[Path]:
-        return sorted(self._folder.glob("ledger-*.parquet"))
+def _local(value: Any) -> torch.Tensor:
+    """The part of a tensor that this process holds."""
+    return value.to_local() if hasattr(value, "to_local") else value  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ import torch
 from schemas.settings import override
 from trainer import randomness
 from trainer.config import DitConfig, DrawConfig, OptimizerConfig
-from trainer.data import Sample
+from trainer.data import Drawn, Sample
 from trainer.model.config import ModelConfig, TextConfig
 from trainer.model.dit import DiT
 from trainer.model.text import train_tokenizer
@@ -36,6 +36,11 @@ class InMemory:
         return torch.from_numpy(randomness.noise(7, clip_id, 0, shape, "latent"))
 
 
+    def drawn(self, drawn: Drawn) -> torch.Tensor:
+        """A visit's clean tokens."""
+        return self.tokens(drawn.visit.clip_id)
+
+
 def config(*settings: str) -> DitConfig:
     """A run of a few steps; `--set` texts change it."""
     return override(
@@ -49,7 +54,7 @@ def config(*settings: str) -> DitConfig:
     )
 
 
-def trainer(*settings: str, samples: Any = None) -> Trainer:
+def trainer(*settings: str, samples: Any = None, **how: Any) -> Trainer:
     """The run's trainer, at step 0."""
     of = config(*settings)
     data = samples or InMemory()
@@ -65,6 +70,7 @@ def trainer(*settings: str, samples: Any = None) -> Trainer:
         flow=of.flow,
         sizes=Compression(),
         manifest="manifest0",
+        **how,
     )
 
 

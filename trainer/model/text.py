@@ -87,6 +87,10 @@ class TextEncoder(nn.Module):
             x = layer(x, where)
         return self.norm(x), lengths
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
+        return [len(encode(self.tokenizer, text, self.config.max_tokens)) for text in texts]
+
     def save(self, folder: Path) -> None:
         """Write what the weights need beside them."""
         self.tokenizer.save(str(folder / "tokenizer.json"))
@@ -128,6 +132,10 @@ class PretrainedText(nn.Module):
                 hidden = self._frozen[0](**batch).last_hidden_state[0]
             self._known[text] = hidden.float()
         return torch.cat([self._known[t] for t in texts]), [len(self._known[t]) for t in texts]
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, as far as they are known yet; 0 for the others."""
+        return [len(self._known[t]) if t in self._known else 0 for t in texts]
 
     def save(self, folder: Path) -> None:
         """Nothing: the config names the encoder."""
