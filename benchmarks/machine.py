@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("av", "numpy", "opencv-python-headless", "pyarrow", "scenedetect-headless", "imageio-ffmpeg", "pillow")
+_PACKAGES = (
+    "av",
+    "numpy",
+    "opencv-python-headless",
+    "pyarrow",
+    "scenedetect-headless",
+    "imageio-ffmpeg",
+    "pillow",
+    "torch",
+)
 
 
 def ffmpeg() -> str:
