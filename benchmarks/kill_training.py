@@ -6,8 +6,8 @@ A tiny DiT trains on made-up latents through the real loop (`trainer.train.fit`)
 as it begins.  The parent waits for a step drawn at random and a moment drawn within it, and kills the child; the next
 child goes on from what lies on the disk.  Four kills to a run, then it may end.  Equal means: the same SHA-256 over
 weights, average, moments and guard, the same ledger rows, and the same metrics of every step.
-With `--full-disk FOLDER` (a small file system, such as `mount -t tmpfs -o size=2m tmpfs FOLDER`) it also trains there until
-a snapshot does not fit, and says what training said and whether the snapshot before still loads.
+With `--full-disk FOLDER` (a small file system, such as `mount -t tmpfs -o size=3m tmpfs FOLDER`) it also trains there
+until a snapshot does not fit, and says what training said and whether the snapshot before still loads.
 Cost: a few CPU seconds per kill.
 """
 

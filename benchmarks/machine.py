@@ -20,15 +20,8 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = (
-    "av",
-    "numpy",
-    "opencv-python-headless",
-    "pyarrow",
-    "scenedetect-headless",
-    "imageio-ffmpeg",
-    "pillow",
-    "torch",
-)
+    "av", "numpy", "opencv-python-headless", "pyarrow", "scenedetect-headless", "imageio-ffmpeg", "pillow", "torch",
+)  # fmt: skip
 
 
 def ffmpeg() -> str:

@@ -35,7 +35,6 @@ class InMemory:
         shape = (self.rows[clip_id].grid.num_tokens, CHANNELS)
         return torch.from_numpy(randomness.noise(7, clip_id, 0, shape, "latent"))
 
-
     def drawn(self, drawn: Drawn) -> torch.Tensor:
         """A visit's clean tokens."""
         return self.tokens(drawn.visit.clip_id)
