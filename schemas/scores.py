@@ -48,17 +48,17 @@ class Fingerprint:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicate:
-    """A pair of clips that show the same thing, and which of them was kept."""
+    """A pair of clips that show the same thing, and which of them is better: the policy keeps the best that it can."""
 
-    clip_id: str = column("The clip that is dropped.")
-    kept_clip_id: str = column("The clip that stays.")
+    clip_id: str = column("The lesser clip; it is dropped where the better one is kept.")
+    kept_clip_id: str = column("The better clip.")
     cosine: float = column("Similarity of their embeddings, or of their tiny pictures.", range="[-1, 1]")
-    why: str = column("Why that one stays: resolution, size or order.")
+    why: str = column("Why that one is better: resolution, size or order.")
     witness: str = column("Who says that they are the same: `pixels and CLIP`, or `pixels`.", default="")
     difference: float = column("Mean difference of their tiny pictures at the best shift.", range="[0, 1]", default=0.0)
-    shift_s: float = column("When the dropped clip begins, in the kept one's time.", unit="s", default=0.0)
-    batch: str = column("Batch of the clip that is dropped.", default="")
-    kept_batch: str = column("Batch of the clip that stays.", default="")
+    shift_s: float = column("When the lesser clip begins, in the better one's time.", unit="s", default=0.0)
+    batch: str = column("Batch of the lesser clip.", default="")
+    kept_batch: str = column("Batch of the better clip.", default="")
     made_by: str = column("Digest of code version, config and models.", default="")
 
 
@@ -66,9 +66,9 @@ class Duplicate:
 class Cluster:
     """The group of clips that a clip belongs to, and how often it should be drawn so that groups count alike."""
 
-    clip_id: str = column("The clip; those that are dropped as near-duplicates are in no group.")
+    clip_id: str = column("The clip.")
     cluster: int = column("Number of the group.")
-    size: int = column("Clips in the group.")
+    size: int = column("Clips in the group; a clip and its lesser twins count once.")
     weight: float = column("Sampling weight, by 1 / sqrt(size), mean 1 over all clips.", range="(0, inf)")
     space: str = column("What the groups were made in: `CLIP` or `pixels`.")
     made_by: str = column("Digest of code version, config and models.", default="")
@@ -77,6 +77,10 @@ class Cluster:
 EMBEDDINGS = Table("embeddings", Embedding, ("clip_id",), doc="CLIP embedding of each clip.")
 FINGERPRINTS = Table("fingerprints", Fingerprint, ("clip_id",), doc="Tiny pictures of each clip.")
 DUPLICATES = Table(
-    "duplicates", Duplicate, ("clip_id",), partitioned=False, doc="Near-duplicates in all batches, and who was kept."
+    "duplicates",
+    Duplicate,
+    ("clip_id", "kept_clip_id"),
+    partitioned=False,
+    doc="Pairs of near-duplicates in all batches, and which is better.",
 )
 CLUSTERS = Table("clusters", Cluster, ("clip_id",), partitioned=False, doc="Groups of like clips, to sample evenly by.")

@@ -2,8 +2,9 @@
 
 Two witnesses must agree that two clips show the same: their tiny pictures, frame by frame (`near_pairs`), and
 CLIP, which may veto what means something else.  Where CLIP does not know the footage, pixels decide alone.  Of
-a pair the larger picture stays, then the longer clip, then the first id; the pair is written down with batch,
-shift and reason.  A clip that comes twice under one id (one file in two batches) is one clip here.
+a pair the larger picture is better, then the longer clip, then the first id; every pair is written down with batch,
+shift and reason, and the policy keeps the best one that its other rules keep (`pipelines.policy.twins`).  A clip
+that comes twice under one id (one file in two batches) is one clip here.
 
 What is left is divided into groups by k-means (over CLIP embeddings where all clips have one that means something,
 over mean tiny pictures otherwise); a clip of a group of n has a weight by 1 / sqrt(n), so that a thousand like
@@ -95,22 +96,13 @@ def mean_pictures(known: list[Known]) -> np.ndarray:
     return unit_rows(np.stack([k.sequence.pictures.mean(axis=0) for k in known]))
 
 
-def choose(known: list[Known], pairs: list[Pair], made_by: str) -> list[Duplicate]:
-    """Keep the best clip of each pair; a clip that was dropped takes no other with it."""
-    order = sorted(range(len(known)), key=lambda i: _rank(known[i].clip))
-    partners: dict[int, list[tuple[int, Pair]]] = {}
+def as_rows(known: list[Known], pairs: list[Pair], made_by: str) -> list[Duplicate]:
+    """Each pair with its better clip named; who stays is the policy's business (`pipelines.policy.twins`)."""
+    rows = []
     for pair in pairs:
-        partners.setdefault(pair.first, []).append((pair.second, pair))
-        partners.setdefault(pair.second, []).append((pair.first, pair))
-    position = {i: p for p, i in enumerate(order)}
-    dropped: dict[int, Duplicate] = {}
-    for best in order:
-        if best in dropped:
-            continue
-        for other, pair in sorted(partners.get(best, []), key=lambda p: p[0]):
-            if other in dropped or position[other] < position[best]:
-                continue
-            dropped[other] = Duplicate(
+        best, other = sorted((pair.first, pair.second), key=lambda i: _rank(known[i].clip))
+        rows.append(
+            Duplicate(
                 clip_id=known[other].clip.clip_id,
                 kept_clip_id=known[best].clip.clip_id,
                 cosine=pair.similarity,
@@ -122,7 +114,21 @@ def choose(known: list[Known], pairs: list[Pair], made_by: str) -> list[Duplicat
                 kept_batch=known[best].batch,
                 made_by=made_by,
             )
-    return list(dropped.values())
+        )
+    return rows
+
+
+def stand_ins(known: list[Known], rows: list[Duplicate]) -> dict[str, str]:
+    """Clip to the better twin that stands for it where no rule but likeness decides; best clips first."""
+    better: dict[str, list[str]] = {}
+    for row in rows:
+        better.setdefault(row.clip_id, []).append(row.kept_clip_id)
+    found: dict[str, str] = {}
+    for clip in sorted((k.clip for k in known), key=_rank):
+        staying = [b for b in sorted(better.get(clip.clip_id, [])) if b not in found]
+        if staying:
+            found[clip.clip_id] = staying[0]
+    return found
 
 
 def _rank(clip: Clip) -> tuple[int, float, str]:
@@ -196,14 +202,16 @@ def load_known(context: Context) -> list[Known]:
 def _duplicates(context: Context) -> Output:
     known = load_known(context)
     pairs = find_pairs(known, context.settings)
-    rows = choose(known, pairs, context.made_by)
-    dropped = {r.clip_id for r in rows}
-    groups = group([k for k in known if k.clip.clip_id not in dropped], context.settings, context.made_by)
+    rows = as_rows(known, pairs, context.made_by)
+    stands_for = stand_ins(known, rows)
+    groups = group([k for k in known if k.clip.clip_id not in stands_for], context.settings, context.made_by)
+    of = {g.clip_id: g for g in groups}
+    groups += [dataclasses.replace(of[best], clip_id=clip) for clip, best in stands_for.items()]
     with_clip = sum(k.embedding is not None for k in known)
     metrics = {
         "compared": len(known),
         "pairs": len(pairs),
-        "duplicates": len(rows),
+        "duplicates": len(stands_for),
         "across_batches": sum(r.batch != r.kept_batch for r in rows),
         "witness": "pixels and CLIP" if with_clip == len(known) else "pixels" if not with_clip else "mixed",
         "groups": len({g.cluster for g in groups}),
@@ -214,7 +222,7 @@ def _duplicates(context: Context) -> Output:
 
 DUPLICATES_STAGE = Stage(
     name="duplicates",
-    version=2,  # of all batches together, compared in time
+    version=3,  # every pair is a fact, and the policy chooses
     reads=(CLIPS, FINGERPRINTS),
     optional=(EMBEDDINGS, CLIP_CHECKPOINT),
     writes=(DUPLICATES, CLUSTERS),

@@ -13,10 +13,12 @@ import json
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.execute import Context, Output, Stage
+from pipelines.policy.twins import Bounds, pairs_of, reads_twins
 from pipelines.scorers import SCORERS
 from pipelines.scorers.clip import CLIP_OUTPUTS
 from pipelines.scorers.ocr import SCORE_OCR
@@ -163,10 +165,12 @@ def _manifest(context: Context) -> Output:
         rows += more
         left_out += missing
     rows, repeated = _first_of_each(rows)
-    rows, twins = _without_twins(rows, _optional(context, DUPLICATES, ["clip_id", "kept_clip_id"]))
+    bounds = [(r.min, r.max) for r in rules if reads_twins(r)]
+    single = _without_twins(rows, context.read_optional(DUPLICATES), bounds)
+    left_out["near_duplicate"] += len(rows) - len(single)
+    rows = single
     if config.cluster_weights:
         rows = _weighted(rows, _optional(context, CLUSTERS, ["clip_id", "weight"]))
-    left_out["near_duplicate"] += twins
     facts = {
         "policy": policy,
         "rules": json.loads(canonical_json(rules)),
@@ -200,11 +204,15 @@ def _optional(context: Context, table: Table, columns: list[str]) -> list[dict[s
     return found.to_pylist() if found is not None else []
 
 
-def _without_twins(rows: list[dict[str, Any]], duplicates: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """Leave out a near-duplicate whose better twin is in: a batch judged before its twin came still keeps it."""
-    present = {r["clip_id"] for r in rows}
-    twins = {d["clip_id"] for d in duplicates if d["kept_clip_id"] in present} & present
-    return [r for r in rows if r["clip_id"] not in twins], len(twins)
+def _without_twins(rows: list[dict[str, Any]], duplicates: pa.Table | None, bounds: Bounds) -> list[dict[str, Any]]:
+    """Leave out a near-duplicate whose better twin is in: a batch judged before its twin came still keeps it.
+
+    Args:
+        bounds: Of the policy's rules on likeness; without any, all stay.
+    """
+    places = {clip: i for i, clip in enumerate(sorted({r["clip_id"] for r in rows}))}
+    _, stays = pairs_of(duplicates, places).settle(np.ones(len(places), bool), bounds)
+    return [r for r in rows if stays[places[r["clip_id"]]]]
 
 
 def _weighted(rows: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -226,7 +234,7 @@ def aspect(width: int, height: int) -> str:
 
 MANIFEST_STAGE = Stage(
     name="manifest",
-    version=2,  # weights by group, near-duplicates across batches left out
+    version=3,  # near-duplicates are left out where the policy's rule on likeness says so
     reads=(SELECTIONS, CLIPS, VIDEOS, CLIP_FILES, CAPTIONS, *(s.table for s in SCORERS)),
     optional=(SCORE_OCR, *CLIP_OUTPUTS, CAPTION_SCORES, DUPLICATES, CLUSTERS),
     writes=(MANIFEST,),

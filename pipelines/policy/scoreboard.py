@@ -10,13 +10,14 @@ A rule's column `score_blur.edge` is `blur_edge` here; the list follows from the
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.manifest.stage import aspect
 from pipelines.policy.rules import Rule, Scores
+from pipelines.policy.twins import keys_of
 from pipelines.scorers import SCORERS
 from pipelines.scorers.clip import CLIP_OUTPUTS, SPARSE
 from pipelines.scorers.ocr import SCORE_OCR
@@ -36,7 +37,7 @@ _OF_CLIPS: dict[str, tuple[str, str, str]] = {
     "clips.short_side": ("The smaller of width and height.", "pixel", "[1, inf)"),
     "clips.fps": ("Frames over duration.", "frame/s", "(0, inf)"),
     "scans.damaged_share": ("Share of the clip inside spans that did not decode.", "", "[0, 1]"),
-    "duplicates.cosine": ("Cosine to the clip that was kept in its place; 0 if it repeats none.", "", "[-1, 1]"),
+    "duplicates.cosine": ("Cosine to the better twin that is kept; 0 if there is none.", "", "[-1, 1]"),
 }
 """Rules may also ask for these, which no scorer writes."""
 
@@ -73,6 +74,8 @@ def _row() -> type:
         ("rejected_by", str, column("Names of the rules that reject the clip, with commas between; empty if none.")),
         ("errors_of", str, column("Names of the rules that have no score to judge by, with commas between.")),
     ]
+    twin = "The clip's key in table `duplicates` (first 15 hex digits); null for one that shows the same as no other."
+    fields.append(("twin", int | None, column(twin)))
     for name, (doc, unit, span) in DOCUMENTED.items():
         fields.append((COLUMNS[name], float | None, column(doc, unit=unit, range=span)))
     fields.append(("made_by", str, column("Digest of code version, config and models.")))
@@ -117,11 +120,13 @@ def board(
     scores: Mapping[str, Scores],
     words: Iterable[tuple[Sequence[VerdictRow], Selection]],
     made_by: str,
+    twins: Collection[str] = (),
 ) -> pa.Table:
     """All clips as scoreboard rows.
 
     Args:
         words: Each clip's verdict rows (in policy order) and selection, in the order of `clips`.
+        twins: Clips that show the same as another.
     """
     found: dict[str, list[Any]] = {n: [] for n in SCOREBOARD.schema.names}
     for clip, (rows, selection) in zip(clips, words):
@@ -134,6 +139,7 @@ def board(
         found["rejected_by"].append(SEPARATOR.join(r.rule for r in rows if r.verdict == Verdict.REJECT))
         found["errors_of"].append(SEPARATOR.join(r.rule for r in rows if r.verdict == Verdict.ERROR))
         found["made_by"].append(made_by)
+        found["twin"].append(int(keys_of([clip.clip_id])[0]) if clip.clip_id in twins else None)
         for name, here in COLUMNS.items():
             value = known.get(name)
             found[here].append(None if value is None or value != value else value)  # the policy takes NaN for no score

@@ -1,45 +1,79 @@
 """Stage `verdicts`: gather every score of every clip and ask the policy.  No decoding, no model.
 
 Rules over CLIP columns do not decide where the CLIP knows only the synthetic world and the footage is not
-of it; a rule over a table that was never made is skipped too.  Both say so in each row.
+of it; a rule over a table that was never made is skipped too.  Both say so in each row.  Of clips that show the same
+the best one stays that the other rules keep, wherever it lies: scores of batches that hold better twins are read too.
 """
 
+import dataclasses
 import difflib
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
 
 from pipelines.contact_sheet import contact_sheet
 from pipelines.execute import Context, Output, Stage
+from pipelines.policy import twins
 from pipelines.policy.rules import Rule, judge, select
 from pipelines.policy.scoreboard import COLUMNS, SCORE_TABLES, SCOREBOARD, SCORER_TABLES, Standing, board, score_names
 from pipelines.scorers.clip import CLIP_OUTPUTS, CLIP_TABLES
 from pipelines.scorers.ocr import SCORE_OCR
+from schemas import batches
 from schemas.batches import beyond
 from schemas.checkpoints import CLIP_CHECKPOINT
 from schemas.clips import CLIPS, Clip
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, MissingTable
 from schemas.scores import DUPLICATES
-from schemas.table import to_rows
-from schemas.verdicts import SELECTIONS, VERDICTS, Selection, Verdict
+from schemas.store import Store
+from schemas.table import Table, to_rows
+from schemas.verdicts import SELECTIONS, VERDICTS, Selection, Verdict, VerdictRow
 from schemas.videos import FRAMES, SCANS, VIDEOS
 
 ONLY_SYNTHETIC = "CLIP scores come from a model that knows the synthetic world alone"
+Rules = tuple[Rule, ...]
 _OF_CLIPS = ("max_inner_boundary", "width", "height", "fps")
 
 
-def gather(context: Context, clips: list[Clip]) -> tuple[dict[str, dict[str, float | None]], set[str]]:
-    """All scores by clip, and the columns there are."""
+class Reader(Protocol):
+    """Reads one batch's tables; `Context` is one."""
+
+    def read(self, table: Table, columns: list[str] | None = None) -> pa.Table: ...
+
+    def read_optional(self, table: Table, columns: list[str] | None = None) -> pa.Table | None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _OtherBatch:
+    """A batch that holds twins of ours; `outside` makes its scores inputs of this stage."""
+
+    store: Store
+    batch: str
+
+    def read(self, table: Table, columns: list[str] | None = None) -> pa.Table:
+        return self.store.read(table, batch=self.batch if table.partitioned else None, columns=columns)
+
+    def read_optional(self, table: Table, columns: list[str] | None = None) -> pa.Table | None:
+        try:
+            return self.read(table, columns)
+        except MissingTable:
+            return None
+
+
+def gather(reader: Reader, clips: list[Clip]) -> tuple[dict[str, dict[str, float | None]], set[str]]:
+    """All scores by clip but `duplicates.cosine`, which the policy settles, and the columns there are."""
     scores: dict[str, dict[str, float | None]] = {c.clip_id: {} for c in clips}
     columns = {f"clips.{n}" for n in (*_OF_CLIPS, "short_side")} | {"scans.damaged_share"}
-    damage = _damage(context)
+    damage = _damage(reader)
     for clip in clips:
         known = scores[clip.clip_id]
         known.update({f"clips.{n}": float(getattr(clip, n)) for n in _OF_CLIPS})
         known["clips.short_side"] = float(min(clip.width, clip.height))
         known["scans.damaged_share"] = damaged_share(clip, damage.get(clip.video_id, []))
     for table in SCORE_TABLES:
-        rows = context.read_optional(table)
+        rows = reader.read_optional(table)
         if rows is None or (clips and not rows.num_rows):  # without rows it was not made: no head, no text
             continue
         names = [n for n in score_names(table) if n in rows.column_names]
@@ -47,18 +81,47 @@ def gather(context: Context, clips: list[Clip]) -> tuple[dict[str, dict[str, flo
         for row in rows.select(["clip_id", *names]).to_pylist():
             if row["clip_id"] in scores:
                 scores[row["clip_id"]].update({f"{table.name}.{n}": row[n] for n in names})
-    repeated = context.read_optional(DUPLICATES)
-    if repeated is not None:
-        columns.add("duplicates.cosine")
-        cosine = dict(zip(repeated["clip_id"].to_pylist(), repeated["cosine"].to_pylist()))
-        for clip in clips:
-            scores[clip.clip_id]["duplicates.cosine"] = cosine.get(clip.clip_id, 0.0)
     return scores, columns
 
 
-def _damage(context: Context) -> dict[str, list[str]]:
-    scans = context.read(SCANS, ["video_id", "damaged"])
+def _damage(reader: Reader) -> dict[str, list[str]]:
+    scans = reader.read(SCANS, ["video_id", "damaged"])
     return dict(zip(scans["video_id"].to_pylist(), scans["damaged"].to_pylist()))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Judged:
+    """One batch's clips before likeness is asked about."""
+
+    clips: list[Clip]
+    scores: dict[str, dict[str, float | None]]
+    columns: set[str]
+    foreign: bool
+    skip: dict[str, str]
+    plain: dict[str, Selection]
+    """What all rules say that do not read `duplicates.cosine`."""
+
+
+def _judged(
+    reader: Reader, batch: batches.Batch | None, rules: tuple[Rule, ...], knows: str, repeated: bool
+) -> _Judged:
+    clips = to_rows(reader.read(CLIPS), Clip)
+    scores, columns = gather(reader, clips)
+    if repeated:
+        columns.add(twins.COLUMN)
+    foreign = beyond(knows, batch)
+    skip = skipped(rules, {c.split(".")[0] for c in columns}, foreign)
+    others = [r for r in rules if not twins.reads_twins(r)]
+    plain = {i: select(i, judge(i, known, others, skip, ""), "") for i, known in scores.items()}
+    return _Judged(clips, scores, columns, foreign, skip, plain)
+
+
+def _scores_elsewhere(store: Store, batch: batches.Batch | None) -> Any:
+    """For the stage's digest: what the scores of twins in other batches were when they were read."""
+    others = sorted(twins.batches_of_twins(store, [batch.name])) if batch else []
+    tables = (CLIPS, SCANS, *SCORE_TABLES)
+    known = {o: {t.name: c.content for t in tables if (c := store.committed(t, o)) is not None} for o in others}
+    return {o: found for o, found in known.items() if found}
 
 
 def damaged_share(clip: Clip, spans: list[str]) -> float:
@@ -103,27 +166,64 @@ def clip_knows(context: Context) -> str:
 
 
 def _verdicts(context: Context) -> Output:
-    clips = to_rows(context.read(CLIPS), Clip)
     rules: tuple[Rule, ...] = context.settings
-    scores, columns = gather(context, clips)
-    tables = sorted({c.split(".")[0] for c in columns})
-    foreign = beyond(clip_knows(context), context.batch)
-    skip = skipped(rules, tables, foreign)
-    words = []
-    for clip in clips:
-        rows = judge(clip.clip_id, scores[clip.clip_id], rules, skip, context.made_by)
-        words.append((rows, select(clip.clip_id, rows, context.made_by)))
+    repeated, knows = context.read_optional(DUPLICATES), clip_knows(context)
+    mine = _judged(context, context.batch, rules, knows, repeated is not None)
+    rows_of = {i: judge(i, known, rules, mine.skip, context.made_by) for i, known in mine.scores.items()}
+    if repeated is not None:
+        likeness = _likeness(context, mine, rules, knows, repeated)
+        for clip_id, known in mine.scores.items():
+            known[twins.COLUMN] = likeness.score.get(clip_id, 0.0)
+            rows = judge(clip_id, known, rules, mine.skip, context.made_by)
+            rows_of[clip_id] = [likeness.explained(r) if r.score_column == twins.COLUMN else r for r in rows]
+    words = [(rows_of[c.clip_id], select(c.clip_id, rows_of[c.clip_id], context.made_by)) for c in mine.clips]
     selections = [s for _, s in words]
     made = {
         VERDICTS.name: VERDICTS.from_rows([r for rows, _ in words for r in rows]),
         SELECTIONS.name: SELECTIONS.from_rows(selections),
-        SCOREBOARD.name: board(clips, scores, words, context.made_by),
+        SCOREBOARD.name: board(mine.clips, mine.scores, words, context.made_by, twins.in_pairs(repeated)),
     }
-    stands = Standing(rules=rules, skipped=skip, tables=tuple(tables), foreign=foreign)
-    metrics = {**_metrics(clips, selections, skip), "policy": stands.as_metric()}
-    if foreign:
+    tables = tuple(sorted({c.split(".")[0] for c in mine.columns}))
+    stands = Standing(rules=rules, skipped=mine.skip, tables=tables, foreign=mine.foreign)
+    metrics = {**_metrics(mine.clips, selections, mine.skip), "policy": stands.as_metric()}
+    if mine.foreign:
         metrics["note"] = ONLY_SYNTHETIC
-    return Output(made, metrics=metrics, pictures=_pictures(context, clips, selections))
+    return Output(made, metrics=metrics, pictures=_pictures(context, mine.clips, selections))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Likeness:
+    """How much each clip is like one that is kept, and who its better twins are."""
+
+    score: dict[str, float]
+    stays: dict[str, bool]
+    plain: dict[str, Selection]
+    better: dict[str, list[tuple[str, str]]]
+
+    def explained(self, row: VerdictRow) -> VerdictRow:
+        def why_not(clip_id: str) -> str:
+            return ", ".join(self.plain[clip_id].reasons) if clip_id in self.plain else ""
+
+        found = self.better.get(row.clip_id, [])
+        return twins.explained(row, found, lambda c: self.stays[c], lambda c: why_not(c) or "it has a better twin")
+
+
+def _likeness(context: Context, mine: _Judged, rules: tuple[Rule, ...], knows: str, duplicates: pa.Table) -> _Likeness:
+    """Settle who stays of this batch's twins, with those of other batches; one whose batch has no scores yet stays."""
+    plain = dict(mine.plain)
+    for name in sorted(twins.batches_of_twins(context.store, [context.batch.name] if context.batch else [])):
+        if name in context.store.batches(CLIPS):
+            other = _OtherBatch(context.store, name)
+            judged = _judged(other, batches.get(context.store, name), rules, knows, True)
+            plain = judged.plain | plain
+    names = sorted({*duplicates["clip_id"].to_pylist(), *duplicates["kept_clip_id"].to_pylist()})
+    passes = np.array([n not in plain or plain[n].verdict == Verdict.KEEP for n in names], bool)
+    bounds = [(r.min, r.max) for r in rules if twins.reads_twins(r) and r.name not in mine.skip]
+    score, stays = twins.pairs_of(duplicates, {n: i for i, n in enumerate(names)}).settle(passes, bounds)
+    better: dict[str, list[tuple[str, str]]] = {}
+    for row in sorted(duplicates.to_pylist(), key=lambda r: (-r["cosine"], r["kept_clip_id"])):
+        better.setdefault(row["clip_id"], []).append((row["kept_clip_id"], row["why"]))
+    return _Likeness(dict(zip(names, score.tolist())), dict(zip(names, stays.tolist())), plain, better)
 
 
 def _metrics(clips: list[Clip], selections: list[Selection], skip: Mapping[str, str]) -> dict[str, Any]:
@@ -165,11 +265,12 @@ def _pictures(context: Context, clips: list[Clip], selections: list[Selection]) 
 
 VERDICTS_STAGE = Stage(
     name="verdicts",
-    version=2,
+    version=3,  # of twins the best that the other rules keep stays
     reads=(CLIPS, SCANS, VIDEOS, FRAMES, *SCORER_TABLES),
     optional=(DUPLICATES, SCORE_OCR, *CLIP_OUTPUTS, CLIP_CHECKPOINT),
     writes=(VERDICTS, SELECTIONS, SCOREBOARD),
     run=_verdicts,
     settings=lambda config: config.policy.resolved(),
+    outside=_scores_elsewhere,
     doc="Ask the policy of every clip.",
 )

@@ -2,7 +2,9 @@
 
 One pass over the scoreboard (`whatif_count.py`) gives, for every set of rules that reject together, how many clips
 and how many seconds; the funnel, the overlap, each rule's effect, the hours that are left and the difference to what
-stands all follow from those few rows.  Hours are sums of doubles by chunk, rounded to nanohours.
+stands all follow from those few rows.  Clips that show the same as another are settled after it (`whatif_twins.py`):
+where a rule gives way and a better twin comes back, the lesser one that was kept in its place goes.  What a rule would
+give back alone counts clips, not their twins.  Hours are sums of doubles by chunk, rounded to nanohours.
 """
 
 import dataclasses
@@ -14,8 +16,10 @@ import numpy as np
 
 from pipelines.policy.rules import Rule
 from pipelines.policy.scoreboard import SCOREBOARD, Standing, standing
+from pipelines.policy.twins import batches_of_twins, reads_twins
 from pipelines.policy.verdicts import skipped
 from pipelines.policy.whatif_count import BANDS_S, Counts, count, plan, same
+from pipelines.policy.whatif_twins import read_pairs, settle
 from schemas.errors import UsageError
 from schemas.store import Store
 
@@ -78,13 +82,21 @@ def ask(store: Store, rules: Sequence[Rule], batches: Sequence[str] = (), thread
         known[stands.as_metric()] = stands
     if not names:
         raise UsageError(f"root {store.root} has no scoreboard yet: make it with `dailies stage verdicts`")
-    total = Counts()
+    total, elsewhere = Counts(), Counts()
     why: dict[str, set[str]] = {}
+    keys, pairs = read_pairs(store)
     for key, some in alike.items():
         skip = skipped(tuple(rules), known[key].tables, known[key].foreign)
         for name, reason in skip.items():
             why.setdefault(name, set()).add(reason)
-        total.add(count(store, some, plan(known[key], rules, skip), threads))
+        total.add(count(store, some, plan(known[key], rules, skip, len(keys) > 0), threads))
+    for name in sorted(batches_of_twins(store, names)) if any(map(reads_twins, rules)) else ():
+        if (commit := store.committed(SCOREBOARD, name)) is not None:
+            stands = standing(commit)
+            skip = skipped(tuple(rules), stands.tables, stands.foreign)
+            elsewhere.add(count(store, [name], plan(stands, rules, skip, True), threads))
+    if total.twins:
+        settle(total, elsewhere.twins, rules, keys, pairs)
     first = known[next(iter(alike))]
     reasons = {name: "; ".join(sorted(found)) for name, found in why.items()}
     groups = tuple(Group(n, seconds, *key) for key, (n, seconds) in sorted(total.groups.items()))

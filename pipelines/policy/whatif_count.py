@@ -3,6 +3,8 @@
 A rule that stands as it stood is read from `rejected_by` and `errors_of`; a rule that was moved is judged on its
 column.  Each clip becomes one small code (what stood, the shape if it is kept before or after, the moved rules that
 reject it), and the codes of a chunk are counted in an array.  Which rules a clip comes back from is counted apart.
+Rules on likeness to a clip that is kept are asked last, of the few clips that have a twin (`whatif_twins.py`): here
+they are judged by a score of 0.
 
 Cost per ten million clips: about 0.3 CPU s for the reading of texts and lengths, 0.1 to 0.2 for each moved rule, 0.5
 for the counting (`benchmarks/whatif.py`).  Memory: half a million rows per thread.
@@ -21,6 +23,7 @@ import pyarrow.parquet as pq
 
 from pipelines.policy.rules import Rule
 from pipelines.policy.scoreboard import COLUMNS, SCOREBOARD, SEPARATOR, SPARSE_COLUMNS, Standing
+from pipelines.policy.twins import reads_twins, rejects
 from schemas.errors import UsageError
 from schemas.store import Store
 
@@ -30,8 +33,8 @@ _CHUNK_ROWS = 500_000
 _BLOCK_ROWS = 1 << 16
 _DENSE = 1 << 18
 """Codes up to here are counted in an array, others are numbered first."""
-_DENSE_RULES = 11
-"""Sets of so many moved rules are numbers as they are; larger ones are numbered first."""
+_TABLE_RULES = 16
+"""Sets of so many moved rules are looked up in a table of all of them, which stays in the processor's cache."""
 _TEXTS = ("rejected_by", "errors_of", "aspect")
 
 Key = tuple[str, int, int, str, int]
@@ -47,10 +50,57 @@ class Plan:
     """Rule that stands as it stood, to its bit among the rules asked about."""
     moved: tuple[tuple[int, str, float | None, float | None], ...]
     """(bit, column, min, max) of rules whose score must be read."""
+    likeness: tuple[tuple[int, float | None, float | None], ...] = ()
+    """(bit, min, max) of rules on likeness to a clip that is kept."""
+    has_pairs: bool = False
+    """Some clips have twins."""
 
     @property
     def columns(self) -> list[str]:
-        return [*_TEXTS, "seconds", *sorted({c for _, c, _, _ in self.moved})]
+        twin = ["twin"] if self.likeness and self.has_pairs else []
+        return [*_TEXTS, "seconds", *twin, *sorted({c for _, c, _, _ in self.moved})]
+
+    @property
+    def always(self) -> int:
+        """Bits of the rules on likeness that reject a clip like no other."""
+        outside = rejects(np.zeros(1), [(low, high) for _, low, high in self.likeness])[:, 0]
+        return sum(1 << bit for (bit, _, _), out in zip(self.likeness, outside) if out)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fare:
+    """How clips with twins fare while likeness is not asked about."""
+
+    was: str
+    rejecting: int
+    erring: int
+    aspect: str
+    band: int
+    blamed: tuple[str, ...]
+    """Rules that spoke against them as things stood."""
+    likeness: int
+    """Bits of the rules on likeness that decide in their batch."""
+
+    @property
+    def passes(self) -> bool:
+        return not self.rejecting and not self.erring
+
+    def key(self, bits: int) -> Key:
+        """Where they are counted if those rules on likeness reject them."""
+        rejecting = self.rejecting | bits
+        shown = self.was == "keep" or not (rejecting or self.erring)
+        return self.was, rejecting, self.erring, self.aspect if shown else "", self.band if shown else 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Twins:
+    """The clips of a chunk that have twins."""
+
+    keys: np.ndarray
+    fare_of: np.ndarray
+    seconds: np.ndarray
+    fares: Sequence[Fare]
+    always: int
 
 
 @dataclasses.dataclass(slots=True)
@@ -60,12 +110,14 @@ class Counts:
     groups: dict[Key, tuple[int, float]] = dataclasses.field(default_factory=dict)
     came_from: dict[tuple[str, ...], tuple[int, float]] = dataclasses.field(default_factory=dict)
     """Clips that come back, by the rules that had rejected them (or had no score)."""
+    twins: list[Twins] = dataclasses.field(default_factory=list)
 
     def add(self, other: "Counts") -> None:
         for group, amount in other.groups.items():
             _add(self.groups, group, amount)
         for names, amount in other.came_from.items():
             _add(self.came_from, names, amount)
+        self.twins += other.twins
 
 
 def _add(sums: dict[Any, tuple[int, float]], key: Any, amount: tuple[int, float]) -> None:
@@ -73,18 +125,20 @@ def _add(sums: dict[Any, tuple[int, float]], key: Any, amount: tuple[int, float]
     sums[key] = (clips + amount[0], seconds + amount[1])
 
 
-def plan(stands: Standing, rules: Sequence[Rule], skip: Mapping[str, str]) -> Plan:
+def plan(stands: Standing, rules: Sequence[Rule], skip: Mapping[str, str], has_pairs: bool = False) -> Plan:
     """Which rules can be read off, and which must be judged again."""
     before = {r.name: r for r in stands.rules if r.name not in stands.skipped}
-    unmoved, moved = {}, []
+    unmoved, moved, likeness = {}, [], []
     for i, rule in enumerate(rules):
         if rule.name in skip:
             continue
-        if rule.name in before and same(before[rule.name], rule):
+        if reads_twins(rule):
+            likeness.append((i, rule.min, rule.max))
+        elif rule.name in before and same(before[rule.name], rule):
             unmoved[rule.name] = i
         else:
             moved.append((i, COLUMNS[rule.column], rule.min, rule.max))
-    return Plan(unmoved, tuple(moved))
+    return Plan(unmoved, tuple(moved), tuple(likeness), has_pairs)
 
 
 def same(a: Rule, b: Rule) -> bool:
@@ -142,12 +196,14 @@ def _count_chunk(rows: pa.Table, asking: Plan) -> Counts:
     parts, part_of, was_kept, held = _parts(fates, asking)
     (reject_code, reject_sets), (err_code, err_sets) = _numbered(rejects, asking), _numbered(errs, asking)
     sizes = (len(parts), 1 + len(aspects) * (len(BANDS_S) + 1), len(reject_sets), len(err_sets))
-    tally, came_from = _Tally(math.prod(sizes)), _Tally(len(fates))
+    tally, came_from, always = _Tally(math.prod(sizes)), _Tally(len(fates)), asking.always
     for start in range(0, rows.num_rows, _BLOCK_ROWS):  # a block's arrays stay in the processor's cache
         here = slice(start, start + _BLOCK_ROWS)
         of, long = fate[here], seconds[here]
         kept_before, now_kept = was_kept[of], ~held[of]
-        if asking.moved:
+        if always:
+            now_kept[:] = False
+        elif asking.moved:
             now_kept &= (rejects[here] | errs[here]) == 0
         shape = _shape(aspect[here], long) * (now_kept | kept_before)
         tally.add(_code((part_of[of], shape, reject_code[here], err_code[here]), sizes), long)
@@ -160,11 +216,26 @@ def _count_chunk(rows: pa.Table, asking: Plan) -> Counts:
     for which, cell, r, e, n, total in zip(*columns, clips.tolist(), sums.tolist()):
         word, reject, err = parts[which]
         ratio, band = divmod(cell - 1, len(BANDS_S) + 1) if cell else (0, 0)
-        key = (word, reject | reject_sets[r], err | err_sets[e], aspects[ratio] if cell else "", band)
+        key = (word, reject | reject_sets[r] | always, err | err_sets[e], aspects[ratio] if cell else "", band)
         _add(found.groups, key, (n, total))
     for which, n, total in zip(*(c.tolist() for c in came_from.result())):
         reject_names, err_names = fates[which]
         _add(found.came_from, reject_names or err_names, (n, total))
+    if "twin" in rows.column_names and (where := np.flatnonzero(rows["twin"].is_valid().to_numpy())).size:
+        widths = (len(fates), 1 + len(aspects) * (len(BANDS_S) + 1), len(reject_sets), len(err_sets))
+        shape = _shape(aspect[where], seconds[where])
+        codes, fare_of = np.unique(
+            _code((fate[where], shape, reject_code[where], err_code[where]), widths), return_inverse=True
+        )
+        fares = []
+        for which, cell, r, e in zip(*(c.tolist() for c in np.unravel_index(codes, widths))):
+            word, reject, err = parts[part_of[which]]
+            ratio, band = divmod(cell - 1, len(BANDS_S) + 1)
+            mine = sum(1 << bit for bit, _, _ in asking.likeness)
+            blamed = fates[which][0] or fates[which][1]
+            fares.append(Fare(word, reject | reject_sets[r], err | err_sets[e], aspects[ratio], band, blamed, mine))
+        keys = rows["twin"].combine_chunks().drop_null().to_numpy()
+        found.twins.append(Twins(keys, fare_of, seconds[where], fares, always))
     return found
 
 
@@ -236,11 +307,15 @@ def _numbered(bits: np.ndarray, asking: Plan) -> tuple[np.ndarray, list[int]]:
     """Sets of moved rules as small numbers, and each number's set as bits of the rules asked about."""
     if not bits.any():
         return bits, [0]
-    numbers, values = bits, np.arange(1 << min(len(asking.moved), _DENSE_RULES))
-    if len(asking.moved) > _DENSE_RULES:
+    if len(asking.moved) > _TABLE_RULES:
         import pandas as pd
 
         numbers, values = pd.factorize(bits)
+    else:
+        values = np.flatnonzero(np.bincount(bits, minlength=1 << len(asking.moved)))
+        place = np.zeros(1 << len(asking.moved), np.int32)
+        place[values] = np.arange(len(values))
+        numbers = place[bits]
     places = [place for place, *_ in asking.moved]
     return numbers, [sum(1 << p for k, p in enumerate(places) if v >> k & 1) for v in values.tolist()]
 

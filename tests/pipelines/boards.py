@@ -1,10 +1,13 @@
 """Scoreboards made of random scores, judged by the policy itself."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from pipelines.policy.rules import Rule, Scores, judge, select
 from pipelines.policy.scoreboard import SCOREBOARD, Standing, board
 from schemas.clips import Clip
+from schemas.scores import DUPLICATES, Duplicate
 from schemas.store import Store
 from schemas.verdicts import Selection
 
@@ -50,15 +53,56 @@ def judged(
 
 
 def commit(
-    store: Store, batch: str, clips: list[Clip], scores: dict[str, Scores], *, foreign: bool = False
+    store: Store,
+    batch: str,
+    clips: list[Clip],
+    scores: dict[str, Scores],
+    *,
+    foreign: bool = False,
+    rules: tuple[Rule, ...] = STOOD,
+    twins: Collection[str] = (),
 ) -> dict[str, str]:
-    """Write a batch's scoreboard as `STOOD` judges it; returns the rules that were skipped."""
+    """Write a batch's scoreboard as the rules judge it; returns the rules that were skipped."""
     skip = {"clip": "foreign"} if foreign else {}
     words = []
     for clip in clips:
-        rows = judge(clip.clip_id, scores[clip.clip_id], STOOD, skip, "m")
+        rows = judge(clip.clip_id, scores[clip.clip_id], rules, skip, "m")
         words.append((rows, select(clip.clip_id, rows, "m")))
-    stands = Standing(rules=STOOD, skipped=skip, tables=TABLES, foreign=foreign)
-    rows_of = board(clips, scores, words, "m")
+    tables = (*TABLES, DUPLICATES.name) if LIKENESS in rules else TABLES
+    stands = Standing(rules=rules, skipped=skip, tables=tables, foreign=foreign)
+    rows_of = board(clips, scores, words, "m", twins)
     store.commit(SCOREBOARD, rows_of, batch=batch, metrics={"policy": stands.as_metric()})
     return skip
+
+
+LIKENESS = Rule(name="twin", column="duplicates.cosine", max=0.5, reason="like one that is kept")
+
+
+def random_pairs(seed: int, clips: dict[str, list[Clip]], count: int) -> list[Duplicate]:
+    """Pairs within and across batches; of two clips the one with the smaller id is better, so no circle closes."""
+    rng = np.random.default_rng(seed)
+    of = {c.clip_id: batch for batch, some in clips.items() for c in some}
+    names, found = sorted(of), {}
+    for _ in range(count):
+        best, other = sorted(rng.choice(len(names), 2, replace=False).tolist())
+        found[names[other], names[best]] = round(float(rng.uniform(0.3, 1.0)), 2)
+    return [
+        Duplicate(clip_id=o, kept_clip_id=b, cosine=cosine, why="order", batch=of[o], kept_batch=of[b])
+        for (o, b), cosine in sorted(found.items())
+    ]
+
+
+def judged_with_twins(
+    scores: dict[str, Scores], rules: tuple[Rule, ...], skip: dict[str, dict[str, str]], pairs: list[Duplicate]
+) -> dict[str, Selection]:
+    """The plain way: best clips first, each judged with its cosine to the twins that were kept before it.
+
+    Args:
+        skip: Clip to the rules that do not decide about it.
+    """
+    found: dict[str, Selection] = {}
+    for name in sorted(scores):  # `random_pairs` ranks by id
+        like = [p.cosine for p in pairs if p.clip_id == name and found[p.kept_clip_id].verdict == "keep"]
+        known = {**scores[name], "duplicates.cosine": max(like, default=0.0)}
+        found[name] = select(name, judge(name, known, rules, skip[name], ""), "")
+    return found

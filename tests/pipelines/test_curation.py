@@ -21,6 +21,7 @@ from pipelines.dedup.stage import DUPLICATES_STAGE
 from pipelines.execute import Result, Stage, run_stage
 from pipelines.ingest import VIDEOS_STAGE
 from pipelines.manifest.stage import MANIFEST_STAGE, aspect
+from pipelines.policy import whatif
 from pipelines.policy.rules import PolicyConfig
 from pipelines.policy.verdicts import VERDICTS_STAGE
 from pipelines.scan.stage import SCAN_STAGE
@@ -129,6 +130,33 @@ def test_every_clip_has_a_word_and_the_right_ones_are_kept(done: tuple[Store, Pa
     assert sorted(r for v, r in reasons.values() if v == "reject") == [["freeze", "static"], ["near_duplicate"]]
     verdicts = rows(done[0], VERDICTS)
     assert len(verdicts) == len(clips) * len(CONFIG.policy.resolved())
+
+
+def test_where_the_better_twin_is_rejected_the_lesser_one_stays_and_says_why(
+    done: tuple[Store, Path, list[Result]], tmp_path: Path
+) -> None:
+    """The pair is a fact and stays as it is; who is kept follows from all rules, and what-if knew it before."""
+    store = Store(tmp_path / "copy")
+    shutil.copytree(done[0].root, store.root)
+    bounds = (*RULES, "clips.width.max=150")
+    (pair,) = rows(store, DUPLICATES)
+    (before,) = [v for v in rows(store, VERDICTS) if (v["rule"], v["verdict"]) == ("near_duplicate", "reject")]
+    assert before["reason"].endswith(f"{pair['kept_clip_id']} stays (resolution)")
+    expected = whatif.answer(whatif.ask(store, PolicyConfig(bounds=bounds).resolved()))
+    config = dataclasses.replace(CONFIG, policy=PolicyConfig(bounds=bounds))
+    assert [r.computed for r in curate_only(Path(store.root), config, [DUPLICATES_STAGE, VERDICTS_STAGE])] == [
+        False,
+        True,
+    ]
+    words = {s["clip_id"]: s["verdict"] for s in rows(store, SELECTIONS)}
+    assert (words[pair["clip_id"]], words[pair["kept_clip_id"]]) == ("keep", "reject")
+    assert {w: a["clips"] for w, a in expected["after"].items() if a["clips"]} == Counter(words.values())
+    (said,) = [v["reason"] for v in rows(store, VERDICTS) if v["clip_id"] == pair["clip_id"] and v["reason"]]
+    assert said == f"stays in place of {pair['kept_clip_id']}, which is not kept (clips.width)"
+    assert rows(store, DUPLICATES) == [pair]
+    again = whatif.answer(whatif.ask(store, PolicyConfig(bounds=RULES).resolved()))
+    assert again["difference"]["came"]["clips"] == sum(r["verdict"] == "keep" for r in rows(done[0], SELECTIONS))
+    assert again["difference"]["went_by"] == {"near_duplicate": again["difference"]["went"]}
 
 
 def test_only_kept_clips_become_files_and_files_are_whole(done: tuple[Store, Path, list[Result]]) -> None:

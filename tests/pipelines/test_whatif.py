@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestration import cli
 from pipelines.policy import presets, whatif, whatif_count
@@ -15,6 +17,7 @@ from pipelines.policy.scoreboard import COLUMNS, DOCUMENTED, SCOREBOARD, standin
 from pipelines.policy.verdicts import skipped
 from pipelines.scorers import SCORERS
 from schemas.errors import ConfigError, UsageError
+from schemas.scores import DUPLICATES
 from schemas.store import Store
 from schemas.verdicts import SELECTIONS
 from tests.house import BATCH
@@ -88,6 +91,61 @@ def test_it_counts_what_the_policy_would_decide(tmp_path: Path, bounds: tuple[st
     assert found["left"]["aspect"].get("9:16", {"after": {"clips": 0}})["after"]["clips"] == len(tall)
     middle = [n for n in kept if 2 <= length[n] < 4]
     assert found["left"]["duration"].get("2 to 4 s", {"after": {"clips": 0}})["after"]["clips"] == len(middle)
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 999),
+    pairs=st.integers(0, 60),
+    bounds=st.sampled_from([(), ("dark=off",), ("blur.min=0.5", "text.max=0.2"), ("twin.max=0.8", "dark.min=0.1"),
+                            ("twin=off",), ("twin.min=0.2",), ("short=off", "dark=off", "blur=off", "text=off")]),
+    asked=st.sampled_from([(), ("a",), ("b",)]),
+)  # fmt: skip
+def test_of_twins_the_best_that_other_rules_keep_stays_and_what_if_agrees(
+    seed: int, pairs: int, bounds: tuple[str, ...], asked: tuple[str, ...]
+) -> None:
+    """Chains and crowds of twins, in one batch and across two, against the plain way."""
+    stood = (*boards.STOOD, boards.LIKENESS)
+    rules = stood
+    for bound in bounds:
+        rules = move_bound(rules, bound)
+    store = Store(f"memory://whatif-twins-{seed}-{pairs}").create()
+    made = {b: boards.random_clips(2 * seed + i, 25) for i, b in enumerate("ab")}
+    scores = {n: s for _, some in made.values() for n, s in some.items()}
+    skip = {n: {"clip": "foreign"} if b == "b" else {} for b, (_, some) in made.items() for n in some}
+    twins = boards.random_pairs(seed, {b: clips for b, (clips, _) in made.items()}, pairs)
+    store.commit(DUPLICATES, DUPLICATES.from_rows(twins))
+    was = boards.judged_with_twins(scores, stood, skip, twins)
+    now = boards.judged_with_twins(scores, rules, skip, twins)
+    in_pairs = {n for t in twins for n in (t.clip_id, t.kept_clip_id)}
+    for batch, (clips, some) in made.items():
+        kept = {n for n, s in was.items() if s.verdict == "keep"}
+        like = {
+            n: max([t.cosine for t in twins if t.clip_id == n and t.kept_clip_id in kept], default=0.0) for n in some
+        }
+        known = {n: {**s, "duplicates.cosine": like[n]} for n, s in some.items()}
+        boards.commit(store, batch, clips, known, foreign=batch == "b", rules=stood, twins=in_pairs)
+    names = [n for b, (_, some) in made.items() for n in some if b in (asked or "ab")]
+    found = whatif.answer(whatif.ask(store, rules, asked))
+    store.fs.rm(store.path, recursive=True)
+    for when, verdicts in (("before", was), ("after", now)):
+        for word in ("keep", "reject", "error"):
+            assert found[when][word]["clips"] == sum(verdicts[n].verdict == word for n in names)
+    for i, row in enumerate(found["rules"]):
+        rejected = [now[n].reasons for n in names if now[n].verdict == "reject"]
+        assert row["rejects"]["clips"] == sum(row["rule"] in r for r in rejected)
+        for j, other in enumerate(rules):
+            both = sum(row["rule"] in r and other.name in r for r in rejected)
+            assert found["overlap"]["clips"][i][j] == both
+    came = [n for n in names if was[n].verdict != "keep" and now[n].verdict == "keep"]
+    went = [n for n in names if was[n].verdict == "keep" and now[n].verdict != "keep"]
+    assert (found["difference"]["came"]["clips"], found["difference"]["went"]["clips"]) == (len(came), len(went))
+    blamed = Counter(r for n in came for r in was[n].reasons)
+    assert {k: v["clips"] for k, v in found["difference"]["came_by"].items()} == dict(blamed)
+    left = {
+        when: sum(cells[when]["clips"] for cells in found["left"]["aspect"].values()) for when in ("before", "after")
+    }
+    assert left == {"before": found["before"]["keep"]["clips"], "after": found["after"]["keep"]["clips"]}
 
 
 @pytest.mark.parametrize("most", [13, 40])
