@@ -22,7 +22,7 @@ from captioner.jobs import chunked, look
 from captioner.pairs.read import fields_of
 from captioner.pairs.stage import PAIRS_STAGE
 from captioner.sheet import contact_sheet
-from pipelines.execute import Context, Failure, Output, Progress, Stage, Tables, halved
+from pipelines.execute import Context, Failure, Output, Progress, RunLog, Stage, Tables, halved
 from schemas import batches
 from schemas.captions import CAPTIONS, PAIRS, Caption, CaptionStatus, Pair
 from schemas.checkpoints import CAPTIONER_CHECKPOINT, Checkpoint
@@ -63,15 +63,17 @@ def _train_adapter(context: Context) -> Output:
     table = context.read(PAIRS)
     trained_on = content_digest(table)
     settings: Tuning = context.settings
+    run = digest(context.made_by, trained_on)
     progress = Progress("captioner_model", settings.lora.steps, "step")
     tuned = tune(
         [pair_of(row) for row in table.to_pylist()],
         settings.vlm,
         settings.frames,
         settings.lora,
-        Kept(context.store, f"{digest(context.made_by, trained_on)}.pt"),
+        Kept(context.store, f"{run}.pt"),
         settings.prompt_version,
         on_step=lambda done, note: progress.advance(done - progress.done, note),
+        curve=functools.partial(RunLog, context.store, "captioner_model", run),
     )
     progress.close()
     last = tuned.losses[-20:]
@@ -81,9 +83,14 @@ def _train_adapter(context: Context) -> Output:
         "held_out_loss_first": round(tuned.held_out_first, 4),
         "held_out_loss_last": round(tuned.held_out_last, 4),
         "pairs_left_out": tuned.left_out,
+        **({"best_step": tuned.best_step} if tuned.best_step else {}),
     }
-    card = {"base": tuned.base, "trained on pairs": trained_on, "trained parameters": tuned.trained_parameters}
-    card |= {"steps": settings.lora.steps, "rank": settings.lora.rank, "seed": settings.lora.seed, **measured}
+    sources = dict(Counter(table["source"].to_pylist()))
+    card = {"base": tuned.base, "pairs": table.num_rows, "sources": sources, "trained on pairs": trained_on}
+    card |= {"trained parameters": tuned.trained_parameters}
+    card |= {"steps": len(tuned.losses), "rank": settings.lora.rank, "seed": settings.lora.seed, **measured}
+    card |= {"prompt": settings.prompt_version, "frames": dataclasses.asdict(settings.frames)}
+    card |= {"curve": f"logs/captioner_model/{run}", "made by": context.made_by}
     name, path = save_adapter(context.store, tuned, card)
     row = Checkpoint(
         digest=name,
@@ -91,7 +98,7 @@ def _train_adapter(context: Context) -> Output:
         path=path,
         knows="general",
         trained_on=trained_on,
-        steps=settings.lora.steps,
+        steps=len(tuned.losses),
         metrics=json.dumps({**measured, "base": tuned.base}, sort_keys=True),
         made_by=context.made_by,
     )
@@ -104,18 +111,21 @@ def _train_adapter(context: Context) -> Output:
 def _train_own(context: Context) -> Output:
     from captioner import evaluate
     from captioner.train.checkpoint import KIND, save_checkpoint
+    from captioner.train.fit import stages_of
     from captioner.train.train import train
 
     table = context.read(PAIRS)
     trained_on = content_digest(table)
     pairs = [pair_of(row) for row in table.to_pylist()]
     config = context.settings
-    progress = Progress("captioner_model", config.steps, "step")
+    run = digest(context.made_by, trained_on)
+    progress = Progress("captioner_model", sum(stage.steps for stage in stages_of(config)), "step")
     trained = train(
         pairs,
         config,
-        Kept(context.store, f"{digest(context.made_by, trained_on)}.pt"),
+        Kept(context.store, f"{run}.pt"),
         on_step=lambda done, note: progress.advance(done - progress.done, note),
+        curve=functools.partial(RunLog, context.store, "captioner_model", run),
     )
     progress.close()
     sources = Counter(p.source for p in pairs)
@@ -129,19 +139,24 @@ def _train_own(context: Context) -> Output:
         "hallucinated_captions": round(trained.held_out.hallucinated / max(1, trained.held_out.captions), 4),
         "held_out_captions": trained.held_out.captions,
         "pairs_left_out": trained.left_out,
+        **({"best_step": trained.best_step} if trained.best_step else {}),
     }
     recalls = {f: round(trained.held_out.recall(f).value, 3) for f in sorted(trained.held_out.true)}
     parameters = sum(p.numel() for p in trained.net.parameters())
     card = {"knows": knows, "trained on pairs": trained_on, "sources": dict(sources), "parameters": parameters}
-    card |= {"steps": config.steps, "seed": config.seed, **measured, "recall by field": recalls}
-    name, path = save_checkpoint(context.store, trained.net, trained.tokenizer, config.frames, card)
+    steps = len(trained.losses)
+    card |= {"pairs": sum(sources.values()), "trained as": " then ".join(s.name for s in stages_of(config))}
+    card |= {"steps": steps, "seed": config.seed, **measured, "recall by field": recalls}
+    card |= {"95 % intervals": json.dumps(evaluate.report(trained.held_out), sort_keys=True)}
+    card |= {"curve": f"logs/captioner_model/{run}", "made by": context.made_by}
+    name, path = save_checkpoint(context.store, trained.net, trained.tokenizer, config.frames, card, trained.short_net)
     row = Checkpoint(
         digest=name,
         kind=KIND,
         path=path,
         knows=knows,
         trained_on=trained_on,
-        steps=config.steps,
+        steps=steps,
         metrics=json.dumps({**measured, "report": evaluate.report(trained.held_out)}, sort_keys=True),
         made_by=context.made_by,
     )
@@ -301,7 +316,7 @@ def _cells(rows: Sequence[Caption], jobs: Sequence[Job]) -> list[tuple[bytes, st
 
 CAPTIONER_MODEL = Stage(
     name="captioner_model",
-    version=2,
+    version=3,
     reads=(PAIRS,),
     writes=(CAPTIONER_CHECKPOINT,),
     run=train_captioner,

@@ -16,8 +16,10 @@ from orchestration.ask import Answer, Ask
 from orchestration.run_commands import run_named
 from pipelines.execute import run_stage
 from schemas.captions import Listed
-from schemas.errors import UsageError
+from schemas.checkpoints import CAPTIONER_CHECKPOINT, Checkpoint
+from schemas.errors import MissingTable, UsageError
 from schemas.labels import WRITTEN
+from schemas.table import to_rows
 
 _SHOWN = 5
 """Left-out rows that are printed."""
@@ -46,6 +48,25 @@ def train(question: Ask, args: argparse.Namespace) -> Answer:
     taken = [row for _, rows in found for row in rows]
     counted = {"rows": len(taken), "left_out_when_read": sum(bool(r.reason) for r in taken)}
     return dataclasses.replace(answer, json={**answer.json, "pair_files": counted})
+
+
+def merge(question: Ask, args: argparse.Namespace) -> Answer:
+    """The trained adapter and its base as one model on disk."""
+    from captioner.train.lora import KIND
+    from captioner.train.merge import export_merged
+
+    if os.path.exists(args.to):
+        raise UsageError(f"{args.to} exists already; name a folder that does not")
+    store = question.readable()
+    if store.committed(CAPTIONER_CHECKPOINT) is None:
+        raise MissingTable(f"no captioner was trained under {store.root}: run `{question.command('captioner train')}`")
+    row = to_rows(store.read(CAPTIONER_CHECKPOINT), Checkpoint)[0]
+    if row.kind != KIND:
+        raise UsageError(f"the trained checkpoint is a `{row.kind}`, not an adapter: there is nothing to merge")
+    config = dataclasses.replace(question.config().captioner.vlm, adapter=store.fetch(row.path))
+    base = export_merged(config, args.to)
+    found = {"path": os.path.abspath(args.to), "base": base, "adapter": row.digest}
+    return Answer(found, f"{args.to}: {base} with adapter {row.digest} merged in", f"vllm serve {args.to}")
 
 
 def _take(question: Ask, args: argparse.Namespace) -> list[tuple[str, list[Listed]]]:

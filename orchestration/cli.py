@@ -151,6 +151,8 @@ def parser() -> argparse.ArgumentParser:
     )
     source.add_argument("--with-synthetic", action="store_true", help="learn from rendered pairs too")
     add("evaluate", "its claims on held-out pairs, counted", _lazily("run_commands", "captioner_evaluate"), captioner)
+    merge = add("merge", "the LoRA adapter and its base as one model", _lazily("captioner_command", "merge"), captioner)
+    merge.add_argument("--to", required=True, metavar="FOLDER", help="a new folder; servers such as vLLM load it")
     caption = add("caption", "short and dense captions of what was kept; or make some again and compare", _caption)
     again = "make a sample of captions again and say which come out otherwise (exit code 1 if any does)"
     caption.add_argument("what", nargs="?", choices=("replay",), help=f"replay: {again}")

@@ -22,9 +22,9 @@ class Recaptioner(Backend):
     def __init__(self, checkpoint: str) -> None:
         torch.set_num_threads(1)
         loaded = load_checkpoint(checkpoint)
-        self._net, self._tokenizer = loaded.net, loaded.tokenizer
+        self._loaded, self._tokenizer = loaded, loaded.tokenizer
         self.model = loaded.digest
-        self.engine = torch_engine("cpu", next(self._net.parameters()).dtype)
+        self.engine = torch_engine("cpu", next(loaded.net.parameters()).dtype)
 
     def write(self, clips: Sequence[Clip], prompt: Prompt, decoding: Decoding) -> list[Written]:
         if decoding.temperature:  # drawn one by one, so that a clip's text does not depend on its company
@@ -34,7 +34,7 @@ class Recaptioner(Backend):
     def _write(self, clips: Sequence[Clip], prompt: Prompt, decoding: Decoding) -> list[Written]:
         frames = torch.from_numpy(np.stack([c.frames for c in clips]))
         with drawn(decoding) as how:
-            rows = self._net.write(
+            rows = self._loaded.writer(prompt.kind).write(
                 frames,
                 KIND_ID[prompt.kind],
                 max_tokens=decoding.tokens(prompt.kind),

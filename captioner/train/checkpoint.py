@@ -22,7 +22,7 @@ from schemas.store import Store
 KIND = "captioner"
 FORMAT = 1
 """Raise when a checkpoint written before can no longer be read."""
-_WEIGHTS, _CONFIG = "model.safetensors", "config.json"
+_WEIGHTS, _SHORT, _CONFIG = "model.safetensors", "short.safetensors", "config.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,16 +33,29 @@ class Loaded:
     tokenizer: Any
     frames: FrameSpec
     digest: str
+    short_net: Captioner | None = None
+    """Weights of their own for short captions, where there are such."""
+
+    def writer(self, kind: str) -> Captioner:
+        """Who writes captions of a kind."""
+        return self.short_net if kind == "short" and self.short_net is not None else self.net
 
 
 def save_checkpoint(
-    store: Store, net: Captioner, tokenizer: Any, frames: FrameSpec, card: Mapping[str, Any]
+    store: Store,
+    net: Captioner,
+    tokenizer: Any,
+    frames: FrameSpec,
+    card: Mapping[str, Any],
+    short_net: Captioner | None = None,
 ) -> tuple[str, str]:
     """Write a checkpoint under the root; returns the digest of its weights and its folder, relative to the root."""
     local = Path(store.scratch()) / "checkpoint"
     local.mkdir()
     save_model(net, str(local / _WEIGHTS))
-    name = digest((local / _WEIGHTS).read_bytes())
+    if short_net is not None:
+        save_model(short_net, str(local / _SHORT))
+    name = _digest(local)
     tokenizer.save_pretrained(str(local))
     config = {"kind": KIND, "format": FORMAT, "digest": name, "frames": dataclasses.asdict(frames), **describe(net)}
     (local / _CONFIG).write_text(json.dumps(config, indent=1))  # unsorted: the order of slots is that of the heads
@@ -69,11 +82,15 @@ def load_checkpoint(folder: str) -> Loaded:
                 f"captioner checkpoint {folder} has format {config['format']}, this version reads {FORMAT}: "
                 "run stage `captioner_model` again, or use the version that wrote it"
             )
-        found = digest((path / _WEIGHTS).read_bytes())
+        found = _digest(path)
         if found != config["digest"]:
             raise ModelError(f"{path / _WEIGHTS} has digest {found}, expected {config['digest']}: train it again")
         net = rebuild(config)
         load_model(net, str(path / _WEIGHTS))
+        short_net = None
+        if (path / _SHORT).exists():
+            short_net = rebuild(config)
+            load_model(short_net, str(path / _SHORT))
         tokenizer = load_tokenizer(folder)
         frames = FrameSpec(**config["frames"])
     except (TypeError, RuntimeError, AttributeError) as e:  # settings or weights that this version does not know
@@ -83,7 +100,13 @@ def load_checkpoint(folder: str) -> Loaded:
         ) from e
     except (OSError, KeyError, ValueError, SafetensorError) as e:
         raise ModelError(f"captioner checkpoint {folder} does not load ({e}): run stage `captioner_model` again") from e
-    return Loaded(net.eval(), tokenizer, frames, found)
+    return Loaded(net.eval(), tokenizer, frames, found, short_net.eval() if short_net else None)
+
+
+def _digest(folder: Path) -> str:
+    """Of the weights: of the one file, or of both."""
+    files = [folder / _WEIGHTS, *([folder / _SHORT] if (folder / _SHORT).exists() else [])]
+    return digest(*(f.read_bytes() for f in files))
 
 
 def _card(name: str, card: Mapping[str, Any]) -> str:

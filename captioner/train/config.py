@@ -73,6 +73,12 @@ class LoraConfig:
     """Gradients are clipped to this norm."""
     short_share: float = 0.3
     """Share of short captions in a batch, [0, 1]; the others are dense."""
+    look_every: int = 100
+    """Steps between two looks at held-out pairs."""
+    look_pairs: int = 32
+    """Held-out pairs that are looked at, spread over all; both of their captions are read."""
+    patience: int = 0
+    """Looks without a lower held-out loss after which training ends with the best adapter; 0 trains to the end."""
     threads: int = 2
     """Threads of torch on CPU."""
     snapshot_s: float = 60.0
@@ -83,6 +89,8 @@ class LoraConfig:
             raise ValueError("rank, alpha, steps, batch_size and threads are at least 1, warmup_steps at least 0")
         if self.learning_rate <= 0 or self.max_norm <= 0 or min(self.weight_decay, self.snapshot_s) < 0:
             raise ValueError("learning_rate and max_norm are positive, weight_decay and snapshot_s at least 0")
+        if min(self.look_every, self.look_pairs) < 1 or self.patience < 0:
+            raise ValueError("look_every and look_pairs are at least 1, patience at least 0")
         if not 0 <= self.dropout < 1 or not 0 <= self.short_share <= 1:
             raise ValueError("dropout must be in [0, 1) and short_share in [0, 1]")
 
@@ -107,6 +115,18 @@ class TrainConfig:
     """Gradients are clipped to this norm."""
     short_share: float = 0.3
     """Share of short captions in a batch, [0, 1]; the others are dense."""
+    fine_tune: bool = False
+    """Whether the base model is fine-tuned twice, on short and on dense captions, each with weights of its own, as
+    DALL-E 3's captioner was; otherwise one model writes both, told by a control token."""
+    fine_tune_steps: int = 150
+    """Optimiser steps of each of the two, without the contrastive loss."""
+    fine_tune_rate: float = 5e-4
+    """Peak of their learning rate."""
+    look_every: int = 50
+    """Steps between two looks at held-out pairs."""
+    patience: int = 0
+    """Looks without a lower held-out caption loss after which training (each of its stages) ends with the best weights;
+    0 trains to the end and keeps the last ones."""
     threads: int = 2
     """Threads of torch; another number may change the last bits of the weights."""
     snapshot_s: float = 20.0
@@ -117,8 +137,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.threads) < 1 or self.warmup_steps < 0 or self.snapshot_s < 0:
             raise ValueError("steps, batch_size and threads are at least 1, warmup_steps and snapshot_s at least 0")
-        if self.learning_rate <= 0 or self.max_norm <= 0 or self.weight_decay < 0:
-            raise ValueError("learning_rate and max_norm are positive, weight_decay at least 0")
+        if min(self.learning_rate, self.fine_tune_rate, self.max_norm) <= 0 or self.weight_decay < 0:
+            raise ValueError("learning rates and max_norm are positive, weight_decay at least 0")
+        if min(self.fine_tune_steps, self.look_every) < 1 or self.patience < 0:
+            raise ValueError("fine_tune_steps and look_every are at least 1, patience at least 0")
         if not 0 <= self.short_share <= 1:
             raise ValueError(f"short_share must be in [0, 1], got {self.short_share}")
         if self.frames.area == 0 or self.frames.multiple % 8:

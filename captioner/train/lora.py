@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from captioner.frames import FrameSpec
 from captioner.prompt import KINDS, prompt
 from captioner.train.config import LoraConfig
 from captioner.train.data import shown_frames
-from captioner.train.train import Snapshots, rate_at, read_snapshot
+from captioner.train.early import Watch
+from captioner.train.fit import Snapshots, rate_at, read_snapshot
+from pipelines.execute import RunLog
 from schemas.captions import Pair
 from schemas.errors import ModelError
 from schemas.store import Store
@@ -53,6 +55,8 @@ class Tuned:
     trained_parameters: int
     left_out: int
     """Pairs whose frames do not decode."""
+    best_step: int | None = None
+    """The step whose adapter was kept, where training might have stopped early."""
 
 
 def tune(
@@ -63,8 +67,12 @@ def tune(
     snapshots: Snapshots,
     prompt_version: str,
     on_step: Callable[[int, str], None] = lambda done, note: None,
+    curve: Callable[[int], RunLog] | None = None,
 ) -> Tuned:
     """Train an adapter on the pairs of split `train`, measure on those of `held_out`.
+
+    Args:
+        curve: Opens the run's log, given how many steps a snapshot knew.
 
     Raises:
         ModelError: If the model does not load, or there is nothing to learn from.
@@ -77,10 +85,10 @@ def tune(
         net = adapted(base.net, config)
         student = _Student(base, net, prompt_version)
         first = student.mean_loss(held)
-        losses = _fit(student, learn, config, snapshots, on_step)
+        losses, watch = _fit(student, learn, held, config, snapshots, on_step, curve)
         last = student.mean_loss(held)
         trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
-        return Tuned(net, base.model, losses, first, last, trained, left_out)
+        return Tuned(net, base.model, losses, first, last, trained, left_out, watch.best_step or None)
 
 
 @contextmanager
@@ -175,21 +183,54 @@ def draw(count: int, config: LoraConfig, step: int) -> list[tuple[int, str]]:
 def _fit(
     student: _Student,
     learn: Sequence[_Shown],
+    held: Sequence[_Shown],
     config: LoraConfig,
     snapshots: Snapshots,
     on_step: Callable[[int, str], None],
-) -> list[float]:
+    curve: Callable[[int], RunLog] | None,
+) -> tuple[list[float], Watch]:
     weights = {n: p for n, p in student.net.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    losses = _resume(weights, optimiser, snapshots)
+    watch = Watch(config.patience)
+    losses = _resume(weights, optimiser, watch, snapshots)
     if losses:
         on_step(len(losses), f"resumed at step {len(losses)}")
+    with curve(len(losses)) if curve else nullcontext() as log:
+        looked_at = _spread(held, config.look_pairs)
+        _train(student, learn, looked_at, config, weights, optimiser, watch, losses, snapshots, on_step, log)
+    if watch.weights is not None:
+        _put(weights, watch.weights)
+    return losses, watch
+
+
+def _spread(examples: Sequence[_Shown], most: int) -> list[_Shown]:
+    """At most so many, spread over all."""
+    count = min(most, len(examples))
+    return [examples[i * len(examples) // count] for i in range(count)]
+
+
+def _train(
+    student: _Student,
+    learn: Sequence[_Shown],
+    looked_at: Sequence[_Shown],
+    config: LoraConfig,
+    weights: Mapping[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    watch: Watch,
+    losses: list[float],
+    snapshots: Snapshots,
+    on_step: Callable[[int, str], None],
+    log: RunLog | None,
+) -> None:
+    """Train to the end, or until held-out captions get no better; `losses` grows."""
     saved = time.monotonic()
-    for step in range(len(losses), config.steps):
+    while len(losses) < config.steps and not watch.is_over:
+        step = len(losses)
         student.net.train()
         torch.manual_seed(config.seed * 1_000_003 + step)  # of the adapter's dropout
+        rate = rate_at(step, config)
         for group in optimiser.param_groups:
-            group["lr"] = rate_at(step, config)
+            group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         drawn = draw(len(learn), config, step)
         total = 0.0
@@ -200,30 +241,44 @@ def _fit(
         torch.nn.utils.clip_grad_norm_(weights.values(), config.max_norm)
         optimiser.step()
         losses.append(total)
-        if time.monotonic() - saved >= config.snapshot_s or step + 1 == config.steps:
-            snapshots.save(_pack(weights, optimiser, losses))
+        numbers = {"loss": total, "rate": rate}
+        if looked_at and len(losses) % config.look_every == 0:
+            numbers["held_out_loss"] = student.mean_loss(looked_at)
+            watch.look(len(losses), numbers["held_out_loss"], weights)
+        if log is not None:
+            log.add(len(losses), numbers)
+        if time.monotonic() - saved >= config.snapshot_s or len(losses) == config.steps:
+            snapshots.save(_pack(weights, optimiser, watch, losses))
             saved = time.monotonic()
-        on_step(step + 1, f"loss {np.mean(losses[-20:]):.3f}")
-    return losses
+        on_step(len(losses), f"loss {np.mean(losses[-20:]):.3f}")
 
 
-def _pack(weights: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, losses: Sequence[float]) -> bytes:
+def _pack(
+    weights: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, watch: Watch, losses: Sequence[float]
+) -> bytes:
     buffer = io.BytesIO()
-    tensors = {n: p.detach() for n, p in weights.items()}
-    torch.save({"weights": tensors, "optimiser": optimiser.state_dict(), "losses": list(losses)}, buffer)
+    state = {"weights": {n: p.detach() for n, p in weights.items()}, "optimiser": optimiser.state_dict()}
+    torch.save({**state, "watch": watch.state(), "losses": list(losses)}, buffer)
     return buffer.getvalue()
 
 
-def _resume(weights: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, snapshots: Snapshots) -> list[float]:
+def _resume(
+    weights: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, watch: Watch, snapshots: Snapshots
+) -> list[float]:
     """Take up the snapshot."""
     state = read_snapshot(snapshots)
     if state is None:
         return []
-    with torch.no_grad():
-        for name, value in state["weights"].items():
-            weights[name].copy_(value)
+    _put(weights, state["weights"])
     optimiser.load_state_dict(state["optimiser"])
+    watch.resume(state["watch"])
     return [float(x) for x in state["losses"]]
+
+
+@torch.no_grad()
+def _put(weights: Mapping[str, nn.Parameter], values: Mapping[str, torch.Tensor]) -> None:
+    for name, value in values.items():
+        weights[name].copy_(value)
 
 
 def save_adapter(store: Store, tuned: Tuned, card: Mapping[str, Any]) -> tuple[str, str]:

@@ -6,36 +6,27 @@ Cost and result of the recipe `demo` stand in recipes.py.
 """
 
 import dataclasses
-import io
-import math
-import pickle
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from captioner import evaluate
-from captioner.train.config import LoraConfig, TrainConfig
-from captioner.train.data import Example, by_shape, draw, example, slot_values
-from captioner.train.model import Captioner
+from captioner.train.config import TrainConfig
+from captioner.train.data import Example, by_shape, example, slot_values
+from captioner.train.fit import Run, Snapshots, field_accuracy, fit, rate_at
+from captioner.train.model import Captioner, describe, rebuild
 from captioner.train.tokenizer import DENSE_ID, decode, train_tokenizer
+from pipelines.execute import RunLog
 from schemas.captions import Fields, Pair
 from schemas.errors import ModelError
 from schemas.language import Unparsable, parse
 
+__all__ = ["Snapshots", "Trained", "claims_of", "field_accuracy", "rate_at", "train"]
+
 _DENSE_TOKENS = 128
-
-
-class Snapshots(Protocol):
-    """Where the state of an unfinished run is kept."""
-
-    def load(self) -> bytes | None: ...
-
-    def save(self, data: bytes) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +40,10 @@ class Trained:
     held_out: evaluate.Tally
     left_out: int
     """Pairs whose caption is too long or whose frames do not decode."""
+    short_net: Captioner | None = None
+    """The one that was fine-tuned on short captions; `net` is then the one of dense captions."""
+    best_step: int | None = None
+    """The step whose weights were kept, where training stopped early or might have."""
 
 
 def train(
@@ -56,20 +51,31 @@ def train(
     config: TrainConfig,
     snapshots: Snapshots,
     on_step: Callable[[int, str], None] = lambda done, note: None,
+    curve: Callable[[int], RunLog] | None = None,
 ) -> Trained:
     """Train on the pairs of split `train`, measure on those of `held_out`.
 
     Args:
         on_step: Told after every step how many are done, and how it went at the last look.
+        curve: Opens the run's log, given how many steps a snapshot knew.
 
     Raises:
         ModelError: If there is nothing to learn from.
     """
     with _settled(config):
         tokenizer, net, learn, held, left_out = _prepare(pairs, config)
-        losses = _fit(net, learn, held, config, snapshots, on_step)
+        run = fit(net, learn, held, config, snapshots, on_step, curve)
         net.eval()
-        return Trained(net, tokenizer, losses, claims_of(net, tokenizer, held), left_out)
+        counted = claims_of(net, tokenizer, held)
+        return Trained(net, tokenizer, run.losses, counted, left_out, _short_net(net, run), run.kept)
+
+
+def _short_net(net: Captioner, run: "Run") -> Captioner | None:
+    if "short" not in run.finished:
+        return None
+    tuned = rebuild(describe(net))
+    tuned.load_state_dict(run.finished["short"])
+    return tuned.eval()
 
 
 @contextmanager
@@ -108,95 +114,6 @@ def _prepare(pairs: Sequence[Pair], config: TrainConfig) -> tuple[Any, Captioner
     if not ready["train"]:
         raise ModelError(f"none of {len(learn_from)} training pairs can be used; the first: {learn_from[0].pair_id}")
     return tokenizer, Captioner(config.model, slots, len(tokenizer)), ready["train"], ready["held_out"], left_out
-
-
-def rate_at(step: int, config: TrainConfig | LoraConfig) -> float:
-    """Learning rate of a step: linear warmup, then a cosine to 0."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-
-
-def _fit(
-    net: Captioner,
-    learn: Sequence[Example],
-    held: Sequence[Example],
-    config: TrainConfig,
-    snapshots: Snapshots,
-    on_step: Callable[[int, str], None],
-) -> list[float]:
-    optimiser = torch.optim.AdamW(
-        net.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-    )
-    groups = by_shape(learn)
-    losses = _resume(net, optimiser, snapshots)
-    if losses:
-        on_step(len(losses), f"resumed at step {len(losses)}")
-    net.train()
-    note, saved = "", time.monotonic()
-    for step in range(len(losses), config.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate_at(step, config)
-        batch = draw(
-            learn, groups, seed=config.seed, step=step, batch=config.batch_size, short_share=config.short_share
-        )
-        loss, parts = net.loss(*batch)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), config.max_norm)
-        optimiser.step()
-        losses.append(float(loss.detach()))
-        if time.monotonic() - saved >= config.snapshot_s or step + 1 == config.steps:
-            snapshots.save(_pack(net, optimiser, losses))
-            saved = time.monotonic()
-        if (step + 1) % 50 == 0:
-            note = _note(net, held, losses, parts)
-        on_step(step + 1, note)
-    return losses
-
-
-def _pack(net: Captioner, optimiser: torch.optim.Optimizer, losses: Sequence[float]) -> bytes:
-    buffer = io.BytesIO()
-    state = {"net": net.state_dict(), "optimiser": optimiser.state_dict(), "losses": list(losses)}
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def _resume(net: Captioner, optimiser: torch.optim.Optimizer, snapshots: Snapshots) -> list[float]:
-    """Take up the snapshot."""
-    state = read_snapshot(snapshots)
-    if state is None:
-        return []
-    net.load_state_dict(state["net"])
-    optimiser.load_state_dict(state["optimiser"])
-    return [float(x) for x in state["losses"]]
-
-
-def read_snapshot(snapshots: Snapshots) -> dict[str, Any] | None:
-    """The state that was kept; one that does not read is as good as none."""
-    data = snapshots.load()
-    if data is None:
-        return None
-    try:
-        return torch.load(io.BytesIO(data), weights_only=True)  # type: ignore[no-any-return]
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
-        return None
-
-
-def _note(net: Captioner, held: Sequence[Example], losses: Sequence[float], parts: dict[str, Tensor]) -> str:
-    named = ", ".join(f"{k} {float(v.detach()):.2f}" for k, v in parts.items())
-    return f"loss {np.mean(losses[-50:]):.3f} ({named}); held-out fields {field_accuracy(net, held[:64]):.3f}"
-
-
-@torch.no_grad()
-def field_accuracy(net: Captioner, examples: Sequence[Example]) -> float:
-    """Share of fields that the heads name rightly; 0 without examples."""
-    right: list[bool] = []
-    for group in by_shape(examples) if net.slots else ():
-        frames = torch.from_numpy(np.stack([examples[i].frames for i in group]))
-        named = torch.stack([out.argmax(dim=1) for out in net.field_logits(net.see(frames)[0])], dim=1)
-        true = torch.tensor([examples[i].fields for i in group])
-        right += [bool(r) for r in (named == true)[true >= 0]]
-    return float(np.mean(right)) if right else 0.0
 
 
 def claims_of(net: Captioner, tokenizer: Any, examples: Sequence[Example], batch: int = 32) -> evaluate.Tally:

@@ -17,6 +17,7 @@ from captioner.prompt import prompt
 from captioner.stages import CAPTIONER_MODEL, CAPTIONS_STAGE
 from captioner.train.config import LoraConfig
 from captioner.train.lora import adapted, draw, language_layers, tune
+from captioner.train.merge import export_merged
 from pipelines.execute import run_stage
 from schemas.captions import CAPTIONS
 from schemas.checkpoints import CAPTIONER_CHECKPOINT
@@ -91,8 +92,11 @@ def test_the_saved_adapter_is_the_one_that_was_trained(model: str, tmp_path: Pat
     base = open_vlm(VlmConfig(model=model, device="cpu"))
     clip = Clip(np.zeros((4, 24, 48, 3), np.uint8), (0.0, 0.5, 1.0, 1.5))
     inputs = base.inputs([clip], prompt("short"))
+    export_merged(VlmConfig(model=model, device="cpu", adapter=str(tmp_path / row["path"])), str(tmp_path / "merged"))
+    merged = open_vlm(VlmConfig(model=str(tmp_path / "merged"), device="cpu"))
     with torch.inference_mode():
         there, here, before = (net(**inputs).logits for net in (loaded.net, tuned.net.eval(), base.net))
+        assert torch.allclose(merged.net(**merged.inputs([clip], prompt("short"))).logits, there, atol=1e-4)
     assert torch.allclose(there, here, atol=1e-5)
     assert (there - before).abs().max() > 0.1
 
@@ -130,6 +134,27 @@ def test_a_stopped_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
     one, two = ({n: p.detach() for n, p in t.net.named_parameters() if p.requires_grad} for t in (whole, resumed))
     assert all(torch.equal(one[n], two[n]) for n in one)
     assert whole.losses == resumed.losses
+
+
+def test_early_stopping_keeps_the_best_adapter_and_is_the_same_after_a_stop(tmp_path: Path) -> None:
+    vlm, version = VlmConfig(model=save_tiny_vlm(tmp_path / "vlm"), device="cpu"), CaptionerConfig().prompt_version
+    other = [dataclasses.replace(p, short="zq zq", dense="xj xj xj") for p in pairs(0, 2)]
+    learn = [*pairs(6, 0), *other]  # what is held out says what no training pair says, so it soon gets worse
+    watched = dataclasses.replace(LORA, steps=60, look_every=2, patience=2, snapshot_s=0.0)
+    whole = tune(learn, vlm, FRAMES, watched, Box(), version)
+    assert whole.best_step is not None
+    assert len(whole.losses) == whole.best_step + 4 < 60
+    box, at = Box(), whole.best_step + 1
+
+    def stop(done: int, note: str) -> None:
+        if done == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(learn, vlm, FRAMES, watched, box, version, stop)
+    again = tune(learn, vlm, FRAMES, watched, box, version)
+    assert again.losses == whole.losses
+    assert again.held_out_last == whole.held_out_last
 
 
 def test_draws_depend_on_the_step_alone() -> None:

@@ -12,12 +12,13 @@ import pytest
 
 from captioner.config import CaptionerConfig
 from captioner.frames import FrameSpec, pixels
+from captioner.jobs import job_of
 from captioner.pairs.config import PairSources
 from captioner.pairs.listing import take_file, take_rows
 from captioner.pairs.read import read_rows, split_of
 from captioner.pairs.stage import PAIRS_STAGE
 from captioner.pairs.teacher import TEACHER_CAPTIONS, listed, teacher_stage
-from captioner.stages import job_of, pair_of
+from captioner.stages import pair_of
 from captioner.train.data import shown_frames
 from orchestration import cli
 from pipelines.execute import Local, run_stage

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from captioner.train.tokenizer import CONTROL, END_ID, SHORT_ID, decode, encode,
 from captioner.train.tower import flow, positions
 from captioner.train.train import field_accuracy, rate_at, train
 from pipelines.execute import run_stage
+from pipelines.run_log import read_lines
 from schemas.captions import PAIRS, Fields, Subject
 from schemas.checkpoints import CAPTIONER_CHECKPOINT
 from schemas.errors import ModelError
@@ -172,6 +174,79 @@ def test_pairs_that_cannot_be_used_are_counted_and_none_at_all_is_an_error() -> 
         train([torn], config, Memory())
 
 
+def test_early_stopping_keeps_the_best_weights_and_is_the_same_after_a_kill() -> None:
+    config = dataclasses.replace(CONFIG, steps=80, look_every=2, patience=2, learning_rate=0.01, warmup_steps=0)
+    other = [dataclasses.replace(p, short="zq " * 9, dense="xj " * 30) for p in pairs(0, 3)]
+    learn = [*pairs(12, 0), *other]  # what is held out says what no training pair says, so it soon gets worse
+    seen: list[dict[str, float]] = []
+    whole = train(learn, config, Memory(), curve=lambda known: Kept(seen))  # type: ignore[arg-type,return-value]
+    assert len(whole.losses) < 80
+    looked = {int(line["step"]): line["held_out_caption"] for line in seen if "held_out_caption" in line}
+    assert whole.best_step == min(looked, key=lambda step: looked[step])
+    assert max(looked) == whole.best_step + 4, "it ends two looks after the best one"
+    memory, known = Memory(), []
+
+    def killed(done: int, note: str) -> None:
+        if done == whole.best_step + 1:
+            raise KeyboardInterrupt
+
+    config = dataclasses.replace(config, snapshot_s=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(learn, config, memory, on_step=killed)
+    again = train(learn, config, memory, curve=lambda done: known.append(done) or Kept([]))  # type: ignore[arg-type,func-returns-value,return-value]
+    assert known == [whole.best_step + 1]
+    assert again.losses == whole.losses
+    assert all(torch.equal(a, b) for a, b in zip(again.net.state_dict().values(), whole.net.state_dict().values()))
+
+
+class Kept:
+    """A run log that keeps its lines in a list."""
+
+    def __init__(self, lines: list[dict[str, float]]) -> None:
+        self.lines = lines
+
+    def __enter__(self) -> "Kept":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        self.lines.append({"step": step, **numbers})
+
+
+def test_two_fine_tunings_give_two_writers_wherever_the_run_is_killed(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, steps=4, fine_tune=True, fine_tune_steps=3, snapshot_s=0.0)
+    whole = train(pairs(), config, Memory())
+    assert len(whole.losses) == 10
+    assert whole.short_net is not None
+    short, dense = whole.short_net.state_dict(), whole.net.state_dict()
+    assert any(not torch.equal(a, b) for a, b in zip(short.values(), dense.values()))
+    base = train(pairs(), dataclasses.replace(config, fine_tune=False), Memory())
+    assert whole.losses[:4] == base.losses
+    for stop_at in (2, 4, 6, 9):
+        memory = Memory()
+
+        def killed(done: int, note: str, stop_at: int = stop_at) -> None:
+            if done == stop_at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(pairs(), config, memory, on_step=killed)
+        again = train(pairs(), config, memory)
+        assert again.losses == whole.losses
+        assert again.short_net is not None
+        assert all(torch.equal(a, b) for a, b in zip(again.short_net.state_dict().values(), short.values()))
+        assert all(torch.equal(a, b) for a, b in zip(again.net.state_dict().values(), dense.values()))
+    _, path = save_checkpoint(Store(tmp_path).create(), whole.net, whole.tokenizer, config.frames, {}, whole.short_net)
+    loaded = load_checkpoint(str(tmp_path / path))
+    assert loaded.short_net is not None
+    assert all(torch.equal(a, b) for a, b in zip(loaded.writer("short").state_dict().values(), short.values()))
+    assert all(torch.equal(a, b) for a, b in zip(loaded.writer("dense").state_dict().values(), dense.values()))
+    (tmp_path / path / "short.safetensors").unlink()
+    with pytest.raises(ModelError, match="train it again"):
+        load_checkpoint(str(tmp_path / path))
+
+
 _KILLED = """
 import dataclasses, os, signal, sys
 from captioner.recipes import tiny
@@ -241,7 +316,14 @@ def test_the_checkpoint_reads_back_and_says_what_it_knows(tmp_path: Path) -> Non
     loaded = load_checkpoint(str(folder))
     assert loaded.digest == row["digest"] == folder.name
     assert loaded.frames == CONFIG.frames
-    assert "knows | synthetic" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "knows | synthetic" in card
+    (trained_on,) = store.read(CAPTIONER_CHECKPOINT)["trained_on"].to_pylist()
+    assert f"trained on pairs | {trained_on}" in card
+    (curve,) = store.fs.glob(store.at("logs", "captioner_model", "*"))
+    steps = [line["step"] for line in read_lines(f"{curve}/metrics.jsonl")]
+    assert steps == list(range(1, CONFIG.steps + 1))
+    assert len(list(Path(curve).glob("events.out.tfevents.*"))) == 1
     assert not run_stage(CAPTIONER_MODEL, store, tiny()).computed
 
     weights = folder / "model.safetensors"
