@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from orchestration import sample_command
 from orchestration.ask import Answer, Ask, from_arguments
 from schemas.errors import DailiesError
 
@@ -177,11 +178,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--dry-run", action="store_true", help="dit: what would be trained, what not and why, and the cost"
     )
-    sample = add("sample", "a video from a prompt", _lazily("sample_command", "sample"))
-    sample.add_argument("--prompt", required=True, help="what to show")
-    sample.add_argument("--size", metavar="WIDTHxHEIGHT", help="size in pixels")
-    sample.add_argument("--seconds", type=float, help="length")
-    sample.add_argument("--seed", type=int, default=0, help="seed of the noise")
+    sample = add("sample", "a video or picture from a prompt and what is given", _lazily("sample_command", "sample"))
+    sample_command.options(sample)
     credentials = add("credentials", "what a generated file says of itself", _lazily("sample_command", "credentials"))
     credentials.add_argument("file", help="an mp4 or png that `sample` or the stage `samples` made")
     add("evaluate", "samples of fixed prompts, measured beside chance and control", _lazily("run_commands", "evaluate"))

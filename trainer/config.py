@@ -126,6 +126,10 @@ class SamplingConfig:
     """Scale of classifier-free guidance; 1 is none, Wan uses 5."""
     fps: float | None = None
     """Frame rate to generate at; None takes the rate of training (8 where that was native)."""
+    max_tokens: int = 32_768
+    """Most tokens of one video; more is refused. Memory grows with it: about 60 kB a token at width 1152."""
+    draft_strength: float = 0.7
+    """Noise level that an enlarged draft is brought to before it is finished at full size, (0, 1]."""
     prompts_per_pack: int = 16
     """Prompts of one shape that run together."""
     threads: int = 1
@@ -138,6 +142,8 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.guidance < 0 or self.prompts_per_pack < 1 or (self.fps is not None and self.fps <= 0):
             raise ValueError("steps and prompts_per_pack >= 1, guidance >= 0 and fps > 0 are needed")
+        if self.max_tokens < 1 or not 0 < self.draft_strength <= 1:
+            raise ValueError("max_tokens >= 1 and draft_strength in (0, 1] are needed")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

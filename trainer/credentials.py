@@ -1,9 +1,10 @@
 """Content credentials: what a generated file says of itself, signed, so that a changed byte shows (C2PA).
 
 Every video and picture that `samples` and `dailies sample` write carries a C2PA manifest: made by a trained model
-(IPTC's `trainedAlgorithmicMedia`), by which checkpoint, trained on which manifest digest, from which prompt as given
-and as used, with which seed and task.  Signed with the user's certificate chain, or with a development one that is made
-per root: readers then call the file valid, and its signer not trusted, which is what a development certificate is.
+(IPTC's `trainedAlgorithmicMedia`; a composite where pictures were given), by which checkpoint, trained on which
+manifest digest, from which prompt as given and as used, with which seed and task, from which given files.  Signed with
+the user's certificate chain, or with a development one that is made per root: readers then call the file valid, and its
+signer not trusted, which is what a development certificate is.
 
 A signature holds random numbers, so two runs give other bytes; the pictures are the same.
 Cost: 10 ms a file.  Source: C2PA 2.2; c2pa-python.
@@ -26,6 +27,7 @@ from schemas.store import Store
 LABEL = "org.dailies.generation"
 """Our assertion in the C2PA manifest."""
 _MADE_BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+_MADE_WITH_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _TYPES = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg"}
 _CHAIN, _KEY = "chain.pem", "key.pem"
 
@@ -67,6 +69,8 @@ class Generation:
     task: str
     sampling: str
     """Solver, steps and guidance, as JSON."""
+    given: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What was given: SHA-256 of each file by its role, and a region, a gap or a strength."""
 
 
 def sign(path: str | os.PathLike[str], made: Generation, config: CredentialsConfig, secrets: Path) -> None:
@@ -98,7 +102,8 @@ def sign(path: str | os.PathLike[str], made: Generation, config: CredentialsConf
 
 
 def _claims(path: Path, made: Generation) -> dict[str, Any]:
-    action = {"action": "c2pa.created", "digitalSourceType": _MADE_BY_MODEL}
+    source = _MADE_WITH_MODEL if made.given else _MADE_BY_MODEL
+    action = {"action": "c2pa.created", "digitalSourceType": source}
     return {
         "claim_generator_info": [{"name": "dailies", "version": version("dailies")}],
         "title": path.name,

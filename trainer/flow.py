@@ -67,9 +67,19 @@ def target(x0: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     return noise - x0
 
 
-def solver_times(steps: int, tokens: int, config: FlowConfig) -> np.ndarray:
-    """The `steps + 1` noise levels of a sampling run, from 1 down to 0, shifted as in training."""
-    return shifted(np.linspace(1.0, 0.0, steps + 1), shift_of(tokens, config)).astype(np.float32)
+def unshifted(t: float, a: float) -> float:
+    """The inverse of `shifted`."""
+    return t / (a - (a - 1) * t)
+
+
+def solver_times(steps: int, tokens: int, config: FlowConfig, start: float = 1.0) -> np.ndarray:
+    """The noise levels of a sampling run, from `start` down to 0, shifted as in training.
+
+    From 1 there are `steps + 1` of them; from less, the share of them that lies below (at least one step).
+    """
+    a = shift_of(tokens, config)
+    plain = 1.0 if start == 1 else unshifted(start, a)
+    return shifted(np.linspace(plain, 0.0, max(1, math.ceil(steps * plain)) + 1), a).astype(np.float32)
 
 
 def euler_step(x: torch.Tensor, velocity: torch.Tensor, t: float, t_next: float) -> torch.Tensor:

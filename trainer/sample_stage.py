@@ -1,4 +1,4 @@
-"""The stage `samples`: prompts to mp4 files, rows and a contact sheet; and one video on demand.
+"""The stage `samples`: prompts to mp4 files, rows and a contact sheet.
 
 A prompt that cannot be made (a size that does not divide, say) is a `failed` row with the reason.
 Files lie at `blobs/samples/<dit digest>/<prompt_id>.mp4`, `.png` where there is one frame, with content credentials.
@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 from pipelines.execute import Context, Failure, Output, Tables
 from schemas.checkpoints import AUTOENCODER_CHECKPOINT, DIT_CHECKPOINT
-from schemas.errors import ConfigError, ModelError
+from schemas.errors import ModelError
 from schemas.ids import canonical_json, digest
 from schemas.samples import PROMPTS, SAMPLES, Sample
 from schemas.store import Store
@@ -26,7 +26,7 @@ from trainer.config import SampleSettings, SamplingConfig
 from trainer.credentials import Generation, secrets_of, sign
 from trainer.prompt_policy import Refused
 from trainer.sample import Generator, Request
-from trainer.shapes import Compression, PixelShape, whole_frames
+from trainer.shapes import Compression, PixelShape
 
 _SHEET_BYTES = 120_000
 
@@ -52,51 +52,6 @@ def run(context: Context) -> Output:
     metrics = {"samples_ok": len(done), "samples_failed": len(rows) - len(done), "checkpoint": dit["digest"]}
     pictures = {"contact_sheet": contact_sheet(context.store, done)} if done else {}
     return Output(made, metrics=metrics, pictures=pictures)
-
-
-def sample_one(
-    store: Store,
-    config: SamplingConfig,
-    *,
-    prompt: str,
-    width: int,
-    height: int,
-    num_frames: int | None = None,
-    seconds: float | None = None,
-    seed: int = 0,
-    image: np.ndarray | None = None,
-) -> str:
-    """Make one video with the root's current checkpoints; returns its path relative to the root.
-
-    Args:
-        num_frames: Frames; rounded down to 1 + 4k. Give this or `seconds`.
-        image: First picture, (height, width, 3) uint8, for image-to-video.
-
-    Raises:
-        ConfigError: If the size does not divide into cells; names the nearest that does.
-        ModelError, MissingTable: If a checkpoint is missing or damaged.
-    """
-    dit = store.read(DIT_CHECKPOINT).to_pylist()[0]
-    autoencoder = store.read(AUTOENCODER_CHECKPOINT).to_pylist()[0]
-    generator = load_generator(store, dit, autoencoder)
-    wanted = num_frames or max(1, round((seconds or 2.0) * (config.fps or generator.fps)) + 1)
-    config.policy.check(prompt)
-    cell = generator.sizes.cell
-    if width % cell or height % cell or min(width, height) < cell:
-        near = f"{max(cell, round(width / cell) * cell)}x{max(cell, round(height / cell) * cell)}"
-        raise ConfigError(f"this model makes sides of a multiple of {cell} pixels, got {width}x{height}; try {near}")
-    frames = whole_frames(wanted, generator.sizes)
-    video = generator.videos([Request(prompt, seed, image)], PixelShape(frames, height, width), config)[0]
-    given = digest(image.tobytes()) if image is not None else None
-    name = digest("sample", prompt, width, height, frames, seed, config, dit["digest"], given)
-    row = dataclasses.replace(
-        _row({"prompt_id": name, "prompt": prompt, "seed": seed}, dit, autoencoder, config, ""),
-        width=width,
-        height=height,
-        num_frames=frames,
-        task="text_to_video" if image is None else "image_to_video",
-    )
-    return _write(store, video, config.fps or generator.fps, row, config)
 
 
 def load_generator(store: Store, dit_row: dict[str, Any], autoencoder_row: dict[str, Any]) -> Generator:
@@ -150,7 +105,7 @@ def _make(
 ) -> Tables:
     refused, group = _refused(group, config)
     rows = [
-        dataclasses.replace(_row(p, dit, autoencoder, config, made_by), status="failed", reason=reason)
+        dataclasses.replace(sample_row(p, dit, autoencoder, config, made_by), status="failed", reason=reason)
         for p, reason in refused
     ]
     if not group:
@@ -164,8 +119,8 @@ def _make(
         return {SAMPLES.name: pa.concat_tables([SAMPLES.from_rows(rows), failed[SAMPLES.name]])}
     fps = config.fps or generator.fps
     for p, video in zip(group, videos):
-        row = dataclasses.replace(_row(p, dit, autoencoder, config, made_by), fps=fps)
-        rows.append(dataclasses.replace(row, path=_write(store, video, fps, row, config)))
+        row = dataclasses.replace(sample_row(p, dit, autoencoder, config, made_by), fps=fps)
+        rows.append(dataclasses.replace(row, path=write_sample(store, video, fps, row, config)))
     return {SAMPLES.name: SAMPLES.from_rows(rows)}
 
 
@@ -184,9 +139,10 @@ def _refused(
     return refused, allowed
 
 
-def _row(
+def sample_row(
     prompt: dict[str, Any], dit: dict[str, Any], autoencoder: dict[str, Any], config: SamplingConfig, made_by: str
 ) -> Sample:
+    """What is known of a sample before it is made."""
     return Sample(
         prompt_id=prompt["prompt_id"],
         path="",
@@ -215,18 +171,33 @@ def _failed(
     failure: Failure,
 ) -> dict[str, pa.Table]:
     rows = [
-        dataclasses.replace(_row(p, dit, autoencoder, config, made_by), status="failed", reason=str(failure))
+        dataclasses.replace(sample_row(p, dit, autoencoder, config, made_by), status="failed", reason=str(failure))
         for p in group
     ]
     return {SAMPLES.name: SAMPLES.from_rows(rows)}
 
 
-def _write(store: Store, video: np.ndarray, fps: float, row: Sample, config: SamplingConfig) -> str:
-    """Encode, sign and publish one video (or picture); returns its path relative to the root."""
+def write_sample(
+    store: Store,
+    video: np.ndarray,
+    fps: float,
+    row: Sample,
+    config: SamplingConfig,
+    *,
+    prompt_used: str = "",
+    given: Mapping[str, str] | None = None,
+    suffix: str = "",
+) -> str:
+    """Encode, sign and publish one video (or picture); returns its path relative to the root.
+
+    Args:
+        given: What was given, by role: digests of files, a region, a gap.
+        suffix: Of the file's name; empty takes .png for one frame and .mp4 for more.
+    """
     from pipelines.video.write import write_video
 
     folder = Path(store.scratch())
-    path = folder / f"{row.prompt_id}{'.png' if len(video) == 1 else '.mp4'}"
+    path = folder / f"{row.prompt_id}{suffix or ('.png' if len(video) == 1 else '.mp4')}"
     if len(video) == 1:
         Image.fromarray(video[0]).save(path)
     else:
@@ -237,15 +208,29 @@ def _write(store: Store, video: np.ndarray, fps: float, row: Sample, config: Sam
             autoencoder=row.autoencoder,
             manifest=row.manifest,
             prompt=row.prompt,
-            prompt_used=row.prompt,
+            prompt_used=prompt_used or row.prompt,
             seed=row.seed,
             task=row.task,
             sampling=row.sampling,
+            given=dict(given or {}),
         )
         sign(path, made, config.credentials, secrets_of(store))
     relative = store.publish(path, "blobs", "samples", row.checkpoint, path.name)
     folder.rmdir()
     return relative
+
+
+def strip(video: np.ndarray, most: int = 16) -> np.ndarray:
+    """Frames side by side, at most so many, evenly spread, in rows of eight; one picture."""
+    chosen = video[np.unique(np.linspace(0, len(video) - 1, min(most, len(video))).round().astype(int))]
+    columns = min(8, len(chosen))
+    rows = -(-len(chosen) // columns)
+    height, width = chosen.shape[1:3]
+    sheet = np.full((rows * (height + 4) - 4, columns * (width + 4) - 4, 3), 255, np.uint8)
+    for i, frame in enumerate(chosen):
+        y, x = i // columns * (height + 4), i % columns * (width + 4)
+        sheet[y : y + height, x : x + width] = frame
+    return sheet
 
 
 def contact_sheet(store: Store, rows: list[dict[str, Any]], columns: int = 8, most: int = 32) -> bytes:

@@ -5,8 +5,9 @@ Clip files are our own encodings: square pixels, no rotation, one size.  Frames 
 decoded and dropped, since a later frame refers to them.  Cost: one decode plus a conversion per kept frame.
 """
 
+import functools
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 import av
 import numpy as np
@@ -57,3 +58,24 @@ def _read(path: str, max_frames: int | None, wanted: set[int] | None) -> tuple[l
                 pictures.append(frame.to_ndarray(format="rgb24"))
                 times.append((frame.time or 0.0) - first)
     return pictures, times
+
+
+def stream_frames(path: str | os.PathLike[str]) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
+    """Every frame's time in seconds from the first, and how to get its picture, (height, width, 3) uint8 RGB.
+
+    Raises:
+        OSError: If the file does not open or decode.
+        ValueError: If it holds no video.
+    """
+    try:
+        with av.open(os.fspath(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path} holds no video")
+            stream = container.streams.video[0]
+            stream.thread_count = 1
+            first: float | None = None
+            for frame in container.decode(stream):
+                first = (frame.time or 0.0) if first is None else first
+                yield (frame.time or 0.0) - first, functools.partial(frame.to_ndarray, format="rgb24")
+    except av.error.FFmpegError as e:
+        raise OSError(f"{path} does not decode: {e}") from e

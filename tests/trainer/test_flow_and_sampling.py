@@ -25,7 +25,7 @@ from trainer.model.dit import DiT, ModelConfig, Pack
 from trainer.model.patch import patchify
 from trainer.model.text import train_tokenizer
 from trainer.recipes import tiny
-from trainer.sample import Generator, Request
+from trainer.sample import Generator, Request, first_picture
 from trainer.shapes import Compression, PixelShape
 
 
@@ -104,7 +104,7 @@ def test_given_tokens_are_untouched_by_sampling(generator: Generator, monkeypatc
 
     def keep(autoencoder: object, latents: torch.Tensor) -> list[np.ndarray]:
         seen.append(latents)
-        return []
+        return [np.zeros((1 + 4 * (x.shape[1] - 1), 32, 48, 3), np.uint8) for x in latents]
 
     forward = DiT.forward
 
@@ -115,7 +115,7 @@ def test_given_tokens_are_untouched_by_sampling(generator: Generator, monkeypatc
     monkeypatch.setattr(sampling, "decode", keep)
     monkeypatch.setattr(DiT, "forward", watch)
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-    requests = [Request("a red square", 0, image), Request("a red square", 1)]
+    requests = [Request("a red square", 0, first_picture(image, 2)), Request("a red square", 1)]
     generator.videos(requests, PixelShape(5, 32, 48), SamplingConfig(steps=4))
     first = encode(generator.autoencoder, image[None])
     assert torch.equal(seen[0][0][:, :1], first)

@@ -20,13 +20,14 @@ from schemas.ledger import LEDGER
 from schemas.samples import SAMPLES
 from schemas.settings import recipe
 from schemas.store import Store
-from tests.trainer.small_world import make_root, pictures
+from tests.trainer.small_world import make_root
 from trainer import credentials, dit_stage
 from trainer.autoencoder.stage import loaded as loaded_autoencoder
+from trainer.on_demand import sample_one
 from trainer.prompt_policy import PromptPolicy, Refused
 from trainer.recipes import RECIPES, tiny
-from trainer.sample_stage import sample_one
 from trainer.stages import SAMPLES_STAGE, STAGES
+from trainer.wishes import Wish
 
 
 @pytest.fixture(scope="module")
@@ -104,18 +105,6 @@ def test_the_same_input_gives_the_same_rows_in_another_root(root: tuple[Store, A
             assert other.committed(table).content == store.committed(table).content, table.name  # type: ignore[union-attr]
 
 
-def test_one_sample_on_demand_and_a_size_that_does_not_divide(root: tuple[Store, Any]) -> None:
-    store, _ = root
-    config = tiny().sampling
-    path = sample_one(store, config, prompt="a square", width=48, height=32, num_frames=7, seed=3)
-    assert read_frames(store.fetch(path))[0].shape == (5, 32, 48, 3)
-    assert path == sample_one(store, config, prompt="a square", width=48, height=32, num_frames=7, seed=3)
-    image = pictures(0)[0, :32, :48]
-    assert path != sample_one(store, config, prompt="a square", width=48, height=32, num_frames=7, seed=3, image=image)
-    with pytest.raises(ConfigError, match="multiple of 16 pixels, got 50x32; try 48x32"):
-        sample_one(store, config, prompt="a square", width=50, height=32)
-
-
 def test_samples_say_what_made_them_and_a_single_frame_is_a_picture(
     root: tuple[Store, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,7 +117,7 @@ def test_samples_say_what_made_them_and_a_single_frame_is_a_picture(
     made = found["generation"]
     assert (made["checkpoint"], made["manifest"], made["seed"]) == (dit["digest"], "manifest0", row["seed"])
     assert made["prompt"] == row["prompt"]
-    path = sample_one(store, tiny().sampling, prompt="a square", width=48, height=32, num_frames=1)
+    path = sample_one(store, tiny().sampling, tiny().shape, Wish(prompt="a square", width=48, height=32, frames=1)).path
     assert path.endswith(".png")
     with Image.open(store.fetch(path)) as picture:
         assert picture.size == (48, 32)
@@ -141,7 +130,9 @@ def test_a_refused_prompt_is_a_row_with_the_rule_and_the_others_are_made(root: t
     policy = PromptPolicy(deny=(f"no-{word}s={word}",))
     strict = dataclasses.replace(tiny(), sampling=dataclasses.replace(tiny().sampling, policy=policy))
     with pytest.raises(Refused, match=f"rule `no-{word}s`"):
-        sample_one(store, strict.sampling, prompt=f"a {word}", width=48, height=32)
+        sample_one(store, strict.sampling, strict.shape, Wish(prompt=f"a {word}"))
+    with pytest.raises(Refused, match=f"rule `no-{word}s`"):
+        sample_one(store, strict.sampling, strict.shape, Wish(prompt="a thing", prompt_used=f"a large {word}"))
     before = {r["prompt_id"]: r for r in rows(store, SAMPLES)}
     run_stage(SAMPLES_STAGE, store, strict)
     after = {r["prompt_id"]: r for r in rows(store, SAMPLES)}
