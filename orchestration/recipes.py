@@ -20,6 +20,10 @@ from schemas.store import Store
 from trainer.config import TrainerConfig
 
 _REMEMBERED = "settings.json"
+_THOROUGH = (
+    "curation.synthetic.footage.num_videos=300",  # about 1,000 clips are kept
+    "curation.synthetic.prompts.count=240",  # intervals of four points and less
+)
 _TINY = (
     "curation.synthetic.footage.num_videos=4",
     "curation.synthetic.pairs.count=48",
@@ -65,6 +69,16 @@ def demo() -> Recipe:
     return _compose("demo")
 
 
+def thorough() -> Recipe:
+    """The demo with more footage and the trainer's longer recipe: hours, not minutes; goes on where it was stopped.
+
+    Run:     dailies demo --recipe thorough --root runs/thorough
+    Expect:  autoencoder and DiT take at most 100 minutes of two free cores (`trainer/recipes.py` has the split); footage,
+             curation and captions about seven times the demo's time before that.
+    """
+    return override(_compose("thorough"), _THOROUGH)
+
+
 def footage() -> Recipe:
     """A folder of real footage through the same path; the models that the demo trains know only the synthetic world.
 
@@ -92,7 +106,7 @@ def lora() -> Recipe:
     return _compose("lora")
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"demo": demo, "footage": footage, "tiny": tiny, "lora": lora}
+RECIPES: dict[str, Callable[[], Recipe]] = {"demo": demo, "thorough": thorough, "footage": footage, "tiny": tiny, "lora": lora}
 
 
 def recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
