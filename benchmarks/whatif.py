@@ -1,6 +1,7 @@
 """What-if over ten million generated clips: the query itself, in a warm process, from Parquet on disk.
 
-Random scores, one row per clip, committed batch by batch as the stage `verdicts` does; then each question is asked once
+Random scores, one row per clip, one clip in fifty in a pair of twins, committed batch by batch as the stage `verdicts`
+does; then each question is asked once
 to warm up and `--repeats` times in earnest.  Nothing is kept in memory between questions but what the operating system
 caches of the files.  The number of kept clips is checked against NumPy.
 
@@ -25,15 +26,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.policy import whatif
 from pipelines.policy.rules import CLASSICAL, Rule, move_bound, read_policy
 from pipelines.policy.scoreboard import COLUMNS, DOCUMENTED, SCOREBOARD, SEPARATOR, Standing
+from pipelines.policy.twins import COLUMN, keys_of, reads_twins
+from schemas.scores import DUPLICATES
 from schemas.store import Store
 
 ASPECTS = ("16:9", "9:16", "4:3", "1:1", "2.39:1")
 _REJECTED = 0.04
 """About this share of the clips falls to each rule as it stands."""
+_TWINS = 0.01
+"""This share of the clips has a better twin, as many are one."""
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "nothing moved": (),
     "one bound moved": ("blur.min=0.15",),
@@ -95,18 +101,26 @@ def generate(store: Store, rows: int, batches: int, seed: int) -> None:
     tables = tuple(sorted({name.split(".")[0] for name in DOCUMENTED}))
     note = Standing(rules=CLASSICAL, tables=tables).as_metric()
     there = set(store.batches(SCOREBOARD))
-    for batch in (b for b in range(batches) if f"b{b:04d}" not in there):
+    pairs = []
+    for batch in range(batches):
         count = rows * (batch + 1) // batches - rows * batch // batches
-        store.commit(SCOREBOARD, _batch(seed, batch, count), batch=f"b{batch:04d}", metrics={"policy": note})
+        made, twins = _batch(seed, batch, count)
+        pairs.append(twins)
+        if f"b{batch:04d}" not in there:
+            store.commit(SCOREBOARD, made, batch=f"b{batch:04d}", metrics={"policy": note})
         print(f"generated {batch + 1} of {batches} batches", file=sys.stderr, flush=True)
+    store.commit(DUPLICATES, pa.concat_tables(pairs))
 
 
-def _batch(seed: int, batch: int, count: int) -> pa.Table:
+def _batch(seed: int, batch: int, count: int) -> tuple[pa.Table, pa.Table]:
+    """A batch's scoreboard, and its pairs of twins: the first rows, each with one of as many that follow."""
     rng = np.random.default_rng([seed, batch])
     values = {name: rng.random(count) for name in COLUMNS}
     values["score_duration.seconds"] = 1.7 + rng.exponential(6.0, count)
     reject = np.zeros(count, np.int64)
     for i, rule in enumerate(CLASSICAL):
+        if reads_twins(rule):
+            continue
         score = values[rule.column]
         if rule.name != "too_short":  # so that about one in 25 falls to each rule
             if rule.min is not None:
@@ -115,10 +129,20 @@ def _batch(seed: int, batch: int, count: int) -> pa.Table:
                 score *= rule.max / (1 - _REJECTED)
         low, high = (-np.inf if rule.min is None else rule.min), (np.inf if rule.max is None else rule.max)
         reject |= ((score < low) | (score > high)).astype(np.int64) << i
+    twins = int(count * _TWINS)
+    cosine = rng.uniform(0.6, 1.0, twins)
+    values[COLUMN] = np.zeros(count)
+    values[COLUMN][:twins] = np.where(reject[twins : 2 * twins] == 0, cosine, 0.0)
+    for i, rule in enumerate(CLASSICAL):
+        if reads_twins(rule):
+            reject |= (values[COLUMN] > rule.max).astype(np.int64) << i
     seconds = values["score_duration.seconds"]
     aspect = pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, len(ASPECTS), count, np.int8)), list(ASPECTS))
+    names, name = _ids(rng, count), f"b{batch:04d}"
+    keys = np.zeros(count, np.int64)
+    keys[: 2 * twins] = keys_of(names[: 2 * twins].to_pylist())
     plain = {
-        "clip_id": _ids(rng, count),
+        "clip_id": names,
         "video_id": _ids(np.random.default_rng(batch), count),
         "aspect": aspect.cast(pa.string()),
         "seconds": pa.array(seconds),
@@ -126,9 +150,15 @@ def _batch(seed: int, batch: int, count: int) -> pa.Table:
         "rejected_by": _names(reject),
         "errors_of": pa.array([""] * count),
         "made_by": pa.array([""] * count),
-        **{COLUMNS[name]: pa.array(v) for name, v in values.items()},
+        "twin": pa.array(keys, mask=np.arange(count) >= 2 * twins),
+        **{COLUMNS[n]: pa.array(v) for n, v in values.items()},
     }
-    return pa.table([plain[n] for n in SCOREBOARD.schema.names], schema=SCOREBOARD.schema)
+    pairs = {"clip_id": names[:twins], "kept_clip_id": names[twins : 2 * twins], "cosine": pa.array(cosine)}
+    same = {"why": "order", "witness": "pixels", "batch": name, "kept_batch": name, "made_by": ""}
+    pairs |= {n: pa.array([text] * twins) for n, text in same.items()}
+    pairs |= {n: pa.array(np.zeros(twins)) for n in ("difference", "shift_s")}
+    board = pa.table([plain[n] for n in SCOREBOARD.schema.names], schema=SCOREBOARD.schema)
+    return board, pa.table([pairs[n] for n in DUPLICATES.schema.names], schema=DUPLICATES.schema)
 
 
 def _ids(rng: np.random.Generator, count: int) -> pa.Array:
@@ -146,14 +176,17 @@ def _names(reject: np.ndarray) -> pa.Array:
 
 
 def measure(store: Store, rules: tuple[Rule, ...], repeats: int) -> dict[str, Any]:
-    """One warm-up, then the median; the CPU seconds are of all threads."""
+    """One warm-up, then the median with all cores; CPU seconds of that, and of one thread alone."""
     found = whatif.answer(whatif.ask(store, rules))
-    walls, cpus = [], []
+    walls, cpus, alone = [], [], []
     for _ in range(repeats):
         began, used = time.perf_counter(), time.process_time()
         found = whatif.answer(whatif.ask(store, rules))
         walls.append(time.perf_counter() - began)
         cpus.append(time.process_time() - used)
+        used = time.process_time()
+        whatif.answer(whatif.ask(store, rules, threads=1))
+        alone.append(time.process_time() - used)
     kept = _kept_by_numpy(store, rules)
     if kept != found["after"]["keep"]["clips"]:
         raise AssertionError(f"what-if keeps {found['after']['keep']['clips']} clips, NumPy {kept}")
@@ -162,21 +195,29 @@ def measure(store: Store, rules: tuple[Rule, ...], repeats: int) -> dict[str, An
         "least_s": round(min(walls), 3),
         "most_s": round(max(walls), 3),
         "cpu_s": round(statistics.median(cpus), 3),
+        "one_thread_cpu_s": round(statistics.median(alone), 3),
         "kept": kept,
     }
 
 
 def _kept_by_numpy(store: Store, rules: tuple[Rule, ...]) -> int:
-    """The same question, asked plainly."""
+    """The same question, asked plainly; every clip has one twin at most, and it lies in the same batch."""
     kept = 0
     deciding = [r for r in rules if not r.not_applied]
+    pairs = store.read(DUPLICATES, columns=["clip_id", "kept_clip_id", "cosine", "batch"])
     for batch in store.batches(SCOREBOARD):
-        table = store.read(SCOREBOARD, batch=batch, columns=sorted({COLUMNS[r.column] for r in deciding}))
+        names = sorted({COLUMNS[r.column] for r in deciding} | {"twin", "clip_id"})
+        table = store.read(SCOREBOARD, batch=batch, columns=names)
         stays = np.ones(table.num_rows, bool)
-        for rule in deciding:
+        for rule in (r for r in deciding if not reads_twins(r)):
             score = table[COLUMNS[rule.column]].to_numpy()
             stays &= score >= (-np.inf if rule.min is None else rule.min)
             stays &= score <= (np.inf if rule.max is None else rule.max)
+        here = pairs.filter(pc.equal(pairs["batch"], batch))
+        worse, better = (pc.index_in(here[n], table["clip_id"]).to_numpy() for n in ("clip_id", "kept_clip_id"))
+        like = here["cosine"].to_numpy() * stays[better]
+        for rule in filter(reads_twins, deciding):
+            stays[worse[like > (np.inf if rule.max is None else rule.max)]] = False
         kept += int(stays.sum())
     return kept
 

@@ -6,11 +6,18 @@ it is.  Quality is lowered first, then the sheet is shrunk, until it fits.  Pure
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 MAX_BYTES = 120_000
 _CELL, _LABEL, _GAP = (160, 96), 14, 4
+
+
+def evenly(some: Sequence[Any], limit: int = 36) -> list[Any]:
+    """Up to `limit` of them, evenly taken from all: those that a sheet shows."""
+    step = max(1.0, len(some) / limit)
+    return [some[int(i * step)] for i in range(min(limit, len(some)))]
 
 
 def contact_sheet(
@@ -21,8 +28,7 @@ def contact_sheet(
     Args:
         pictures: (JPEG, label) pairs in reading order.
     """
-    step = max(1.0, len(pictures) / limit)
-    shown = [pictures[int(i * step)] for i in range(min(limit, len(pictures)))]
+    shown = evenly(pictures, limit)
     columns = max(1, min(columns, len(shown)))
     rows = max(1, -(-len(shown) // columns))
     width, height = _CELL[0] + _GAP, _CELL[1] + _LABEL + _GAP

@@ -69,6 +69,12 @@ class Context:
         except MissingTable:
             return None
 
+    def pictures(self, table: Table, rows: Sequence[int], column: str = "jpeg") -> list[Any]:
+        """One column's values in some rows of an input of this batch, by their numbers in `read`."""
+        if table not in self.stage.reads:
+            raise ValueError(f"stage `{self.stage.name}` does not declare that it reads `{table.name}`")
+        return self.store.take(table, rows, column, batch=self.batch.name if self.batch else None)
+
     def each(
         self,
         fn: Callable[..., Any],

@@ -23,7 +23,8 @@ import posixpath
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from schemas.ids import ID_DIGITS, digest
 from schemas.table import Table
 
 ROW_GROUP_ROWS = 20_000  # DuckDB and pyarrow prune by row group; 1 Mi rows (the default) prunes nothing here
+ROW_GROUP_BYTES = 16 << 20
+"""A table of pictures has smaller row groups, so that a few pictures are read, and all are written, piece by piece."""
 _DIGEST_ROWS = 2_000
 _FOOTER = b"dailies"
 
@@ -221,6 +224,20 @@ class Store:
             raise MissingTable(f"table `{table.name}`{where} not found under {self.root}: run its stage first")
         return pa.concat_tables([self._read_parquet(p, columns) for p in paths])
 
+    def take(self, table: Table, rows: Sequence[int], column: str, *, batch: str | None = None) -> list[Any]:
+        """One column's values in some rows, by their numbers in the file; only row groups that hold any are read."""
+        wanted, found, start = sorted(set(rows)), {}, 0
+        with self.fs.open(self.table_path(table, batch), "rb") as f:
+            file = pq.ParquetFile(f, pre_buffer=False)
+            for group in range(file.num_row_groups):
+                end = start + file.metadata.row_group(group).num_rows
+                here = wanted[bisect_left(wanted, start) : bisect_left(wanted, end)]
+                if here:
+                    values = file.read_row_group(group, columns=[column])[column]
+                    found.update({row: values[row - start].as_py() for row in here})
+                start = end
+        return [found[row] for row in rows]
+
     def batches(self, table: Table) -> list[str]:
         """Batches that have this table, sorted."""
         found = self.fs.glob(self.at("tables", table.name, "batch=*", f"{table.name}.parquet"))
@@ -321,8 +338,11 @@ class Store:
         texts = [f.name for f in rows.schema if pa.types.is_string(f.type)]
         how: dict[str, Any] = {"compression": "lz4", "use_dictionary": texts} if scanned else {"compression": "zstd"}
 
+        fit = ROW_GROUP_BYTES * rows.num_rows // max(rows.nbytes, 1)
+        each = max(1, min(ROW_GROUP_ROWS, fit))
+
         def write(f: Any) -> None:
-            pq.write_table(rows, f, row_group_size=ROW_GROUP_ROWS, write_page_index=True, **how)
+            pq.write_table(rows, f, row_group_size=each, write_page_index=True, **how)
 
         self._replace(path, write)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from pipelines.contact_sheet import contact_sheet
+from pipelines.contact_sheet import contact_sheet, evenly
 from pipelines.execute import Context, Output, Stage
 from pipelines.policy import twins
 from pipelines.policy.rules import Rule, judge, select
@@ -258,9 +258,12 @@ def _pictures(context: Context, clips: list[Clip], selections: list[Selection]) 
             kept.append((f"{s.clip_id[:8]} {clip.end_s - clip.start_s:.1f}s", middle))
         else:
             rejected.append((f"{', '.join(s.reasons)}", middle))
-    jpegs = context.read(FRAMES, ["jpeg"])["jpeg"]
-    sheets = {"kept": kept, "rejected": sorted(rejected)}
-    return {name: contact_sheet([(jpegs[r].as_py(), label) for label, r in some]) for name, some in sheets.items()}
+    sheets = {"kept": evenly(kept), "rejected": evenly(sorted(rejected))}
+    jpegs = {name: context.pictures(FRAMES, [r for _, r in some]) for name, some in sheets.items()}
+    return {
+        name: contact_sheet([(jpeg, label) for jpeg, (label, _) in zip(jpegs[name], some)])
+        for name, some in sheets.items()
+    }
 
 
 VERDICTS_STAGE = Stage(

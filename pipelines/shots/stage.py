@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.contact_sheet import contact_sheet
+from pipelines.contact_sheet import contact_sheet, evenly
 from pipelines.execute import Context, Failure, Output, Stage, Tables
 from pipelines.shots.boundaries import (
     BoundaryConfig,
@@ -154,7 +154,7 @@ def _metrics(tables: dict[str, pa.Table]) -> dict[str, Any]:
 def _sheet(context: Context, clips: pa.Table, videos: pa.Table) -> bytes:
     """The middle proxy of each clip, in the order of the sources."""
     paths = {v["video_id"]: v["path"] for v in videos.to_pylist() if v["duplicate_of"] is None}
-    table = context.read(FRAMES, ["video_id", "frame_index", "jpeg"])
+    table = context.read(FRAMES, ["video_id", "frame_index"])
     frames: dict[str, list[tuple[int, int]]] = {}
     for row, (video_id, index) in enumerate(zip(table["video_id"].to_pylist(), table["frame_index"].to_pylist())):
         frames.setdefault(video_id, []).append((index, row))
@@ -165,9 +165,9 @@ def _sheet(context: Context, clips: pa.Table, videos: pa.Table) -> bytes:
             label = f"{paths[clip['video_id']][-18:]} {clip['start_s']:.1f}s"
             shown.append((label, inside[len(inside) // 2]))
     shown.sort()
-    step = max(1.0, len(shown) / 36)
-    picked = [shown[int(i * step)] for i in range(min(36, len(shown)))]
-    return contact_sheet([(table["jpeg"][row].as_py(), label) for label, row in picked])
+    picked = evenly(shown)
+    jpegs = context.pictures(FRAMES, [row for _, row in picked])
+    return contact_sheet([(jpeg, label) for jpeg, (label, _) in zip(jpegs, picked)])
 
 
 SHOTS_STAGE = Stage(

@@ -258,8 +258,17 @@ def test_the_learning_rate_warms_up_and_comes_down() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"dim_mult": (1, 2)}, {"frames": (4,)}, {"held_out": 0.9}, {"pixel_patch": 3}, {"steps": -1},
-     {"optimizer": "sgd"}, {"kl_weight": -1.0}, {"pretrained": "a", "start_from": "b"}]
+    "wrong",
+    [
+        {"dim_mult": (1, 2)},
+        {"frames": (4,)},
+        {"held_out": 0.9},
+        {"pixel_patch": 3},
+        {"steps": -1},
+        {"optimizer": "sgd"},
+        {"kl_weight": -1.0},
+        {"pretrained": "a", "start_from": "b"},
+    ],
 )
 def test_a_wrong_config_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must|needs|needed|one of"):

@@ -50,7 +50,9 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     var_x, var_y = blurred(x * x) - mean_x**2, blurred(y * y) - mean_y**2
     both = blurred(x * y) - mean_x * mean_y
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    return float(((2 * mean_x * mean_y + c1) * (2 * both + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).mean())
+    return float(
+        ((2 * mean_x * mean_y + c1) * (2 * both + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).mean()
+    )
 
 
 def measure(model: Any, clips: Sequence[np.ndarray], shown: int = 8) -> Quality | None:

@@ -169,7 +169,12 @@ class Losses:
 
 
 def _step(
-    model: Any, optimizer: torch.optim.Optimizer, video: torch.Tensor, config: AutoencoderConfig, step: int, losses: Losses
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    video: torch.Tensor,
+    config: AutoencoderConfig,
+    step: int,
+    losses: Losses,
 ) -> dict[str, float]:
     mean, log_variance = whole.moments(model, video).chunk(2, dim=1)
     log_variance = log_variance.clamp(*_LOG_VARIANCE)
