@@ -15,7 +15,7 @@ from typing import Any
 
 from orchestration import sample_command
 from orchestration.ask import Answer, Ask, from_arguments
-from schemas.errors import DailiesError
+from schemas.errors import DailiesError, UsageError
 
 Command = Callable[[Ask, argparse.Namespace], Answer]
 
@@ -25,7 +25,7 @@ Raw footage in; a curated, densely captioned Parquet manifest and a native-shape
   start here    demo, doctor, selftest
   curation      curate FOLDER, stage NAME, whatif, label, calibrate
   captions      captioner train, captioner evaluate, caption, manifest freeze, manifest list, export
-  training      train autoencoder, train dit, train verify, sample, credentials, evaluate
+  training      train autoencoder, train dit, train verify, train replay, sample, credentials, evaluate
   look          report, sql, audit CLIP_ID, explain clip|step, diff A B, forget VIDEO
   services      up, ui, down
 """
@@ -44,8 +44,10 @@ def _lazily(module: str, name: str) -> Command:
 
 
 def _train(question: Ask, args: argparse.Namespace) -> Answer:
-    module = "verify_command" if args.what == "verify" else "run_commands"
-    return _lazily(module, "verify" if args.what == "verify" else "train")(question, args)
+    if (args.what == "replay") != bool(args.capsule):
+        raise UsageError("`train replay` takes the folder of a crash capsule, and nothing else does")
+    module = "verify_command" if args.what in ("verify", "replay") else "run_commands"
+    return _lazily(module, args.what if args.what in ("verify", "replay") else "train")(question, args)
 
 
 def _caption(question: Ask, args: argparse.Namespace) -> Answer:
@@ -171,8 +173,11 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--copy", action="store_true", help="copy clip files where they could be linked")
     train = add("train", "train the autoencoder, or the DiT on latents; or try the trainer's promises", _train)
     train.add_argument(
-        "what", choices=("autoencoder", "dit", "verify"), help="verify: packed loss, permutation, crop, padding, fill"
+        "what",
+        choices=("autoencoder", "dit", "verify", "replay"),
+        help="verify: packed loss, permutation, crop, padding, fill; replay: a step that was skipped, again",
     )
+    train.add_argument("capsule", nargs="?", help="replay: the folder that training named when it skipped the step")
     train.add_argument("--manifest", metavar="DIGEST", help="dit: the manifest that is expected; another is refused")
     train.add_argument("--where", metavar="SQL", help="dit: a condition over the manifest's columns")
     train.add_argument(

@@ -1,7 +1,8 @@
-"""`dailies train verify`: the trainer's promises about packing, tried here and now."""
+"""`dailies train verify`, the trainer's promises about packing, tried here and now; `train replay`, a skipped step."""
 
 import argparse
 import dataclasses
+import math
 
 from orchestration.ask import Answer, Ask
 
@@ -27,6 +28,44 @@ def verify(question: Ask, args: argparse.Namespace) -> Answer:
     numbers, kept = dataclasses.asdict(found), found.kept
     lines = [f"{'ok  ' if kept[n] else 'FAIL'}  {n:<26} {_short(v):<9} {_PROMISES[n]}" for n, v in numbers.items()]
     return Answer(numbers, "\n".join(lines), question.command("train dit"), 0 if all(kept.values()) else 1)
+
+
+def replay(question: Ask, args: argparse.Namespace) -> Answer:
+    """A crash capsule's losses, computed again beside those that were recorded; exit code 1 if they differ."""
+    import torch
+
+    from trainer.capsule import replay as compute
+
+    torch.set_num_threads(1)
+    found = compute(args.capsule)
+    capsule, samples = found.capsule, found.capsule["samples"]
+    lines = [f"step {capsule['step']}: {capsule['reason']}"]
+    lines += [f"{'clip':<22} {'task':<16} {'t':>6} {'caption':<8} {'recorded':>10} {'again':>10}"]
+    for s, loss in zip(samples, found.losses):
+        mark = "  <" if s["clip_id"] in found.suspects else ""
+        lines.append(
+            f"{s['clip_id']:<22} {s['task']:<16} {s['t']:6.3f} {s['caption']:<8} {s['loss']:>10.4g} {loss:>10.4g}{mark}"
+        )
+    close = found.largest_difference <= 1e-5
+    end = "reproduced" if close else "NOT reproduced"
+    lines.append(f"largest relative difference {found.largest_difference:.3g}: {end}")
+    answer = {
+        "step": capsule["step"],
+        "reason": capsule["reason"],
+        "manifest": capsule["manifest"],
+        "suspects": found.suspects,
+        "largest_difference": found.largest_difference,
+        "losses": [
+            {"clip_id": s["clip_id"], "recorded": _number(s["loss"]), "again": _number(loss)}
+            for s, loss in zip(samples, found.losses)
+        ],
+    }
+    return Answer(answer, "\n".join(lines), question.command(f"audit {found.suspects[0]}"), 0 if close else 1)
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
 
 
 def _short(value: float | bool) -> str:

@@ -98,7 +98,7 @@ def train(
     with deterministic(optimizer.threads):
         if settings.launch.here:
             trainer = build(store, rows, settings, manifest)
-            return trainer, fit(trainer, snapshots, log=log, speed=speed)
+            return trainer, fit(trainer, snapshots, log=log, capsules=_capsules(store, key), speed=speed)
         work = functools.partial(_work, store.root, settings, os.fspath(snapshots.folder), key)
         launch(work, settings.launch, optimizer.device, snapshots.folder)
         alone = dataclasses.replace(settings, launch=LaunchConfig())
@@ -106,6 +106,11 @@ def train(
         trainer.restore(snapshots)
         speed.update(json.loads((snapshots.folder / _SPEED).read_text()))
         return trainer, Diary(snapshots.folder, trainer.step).ledger()
+
+
+def _capsules(store: Store, key: str) -> Path | None:
+    """Beside the run's curve, which outlives its snapshots; under a remote root beside the snapshots."""
+    return Path(store.at("logs", "dit", key, "capsules")) if store.is_local else None
 
 
 def _work(root: str, settings: DitSettings, folder: str, key: str, world: World) -> None:
@@ -116,7 +121,8 @@ def _work(root: str, settings: DitSettings, folder: str, key: str, world: World)
     speed: dict[str, float] = {}
     with deterministic(settings.dit.optimizer.threads):
         trainer = build(store, rows, settings, rows[0]["manifest"], world)
-        fit(trainer, snapshots, log=functools.partial(RunLog, store, "dit", key), speed=speed)
+        log = functools.partial(RunLog, store, "dit", key)
+        fit(trainer, snapshots, log=log, capsules=_capsules(store, key), speed=speed)
     if world.first:
         (snapshots.folder / _SPEED).write_text(json.dumps(speed))
 

@@ -11,6 +11,7 @@ Source: SD3, arXiv:2403.03206.  Cost: printed as tokens per second and MFU while
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,7 @@ class Trainer:
         notes = {"step": self.step, "gradient_norm": norm, "manifest": self.manifest}
         folder = capsules / f"step-{self.step:09d}"
         capsule.write(folder, reason=reason, rows=rows, packs=packs, weights=weights, model=self.model, notes=notes)
+        print(f"dit: step {self.step} skipped, {reason}: `dailies train replay {folder}`", file=sys.stderr, flush=True)
 
     def _ledger(self, pack: int, drawn: tuple[Drawn, ...], losses: list[float]) -> list[LedgerRow]:
         return [
@@ -245,6 +247,7 @@ def fit(
     stop_at: int | None = None,
     *,
     log: Callable[[int], RunLog] | None = None,
+    capsules: Path | None = None,
     speed: dict[str, float] | None = None,
 ) -> pa.Table:
     """Train to the last step, from the newest snapshot if there is one; returns the whole ledger.
@@ -254,6 +257,7 @@ def fit(
     Args:
         stop_at: Leave after this step without a snapshot, as a kill would (for tests).
         log: Opens the run's curve, given the steps that are known.
+        capsules: Where steps that are skipped leave their crash capsules; by default beside the snapshots.
         speed: Is filled with tokens per second, MFU and so on at the end.
     """
     trainer.restore(snapshots)
@@ -269,7 +273,7 @@ def fit(
     try:
         while trainer.step < config.steps and (stop_at is None or trainer.step < stop_at):
             waited = trainer.feed.waited_s
-            done = trainer.advance(snapshots.folder / "capsules")
+            done = trainer.advance(capsules or snapshots.folder / "capsules")
             meter.add(done.metrics["tokens"], done.flops, trainer.feed.waited_s - waited)
             if diary and progress:
                 diary.add(done.rows, done.metrics)

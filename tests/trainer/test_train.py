@@ -11,13 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipelines.execute import run_stage
 from schemas.checkpoints import DIT_CHECKPOINT
+from schemas.errors import ModelError
 from schemas.ledger import LEDGER
 from schemas.settings import override
 from schemas.store import Store
+from tests.trainer import small_run
 from tests.trainer.small_world import make_root
 from trainer.config import DitSettings
 from trainer.determinism import deterministic
@@ -73,6 +76,47 @@ def test_a_snapshot_cut_short_is_passed_over(tmp_path: Path) -> None:
     into = {"x": torch.zeros(4)}
     assert snapshots.restore(into) == 3
     assert torch.equal(into["x"], torch.ones(4))
+
+
+def test_a_full_disk_leaves_the_snapshot_before_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = small_run.trainer()
+    snapshots = Snapshots(tmp_path, 0.0)
+    made.train_step()
+    snapshots.save(1, made.tensors())
+    before = {k: v.clone() for k, v in made.tensors().items()}
+    made.train_step()
+
+    def half(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")  # what a full tmpfs says
+
+    monkeypatch.setattr("trainer.snapshots.save_file", half)
+    with pytest.raises(ModelError, match=r"the disk is full: .*snapshot of step 1 is intact.*run the same command"):
+        snapshots.save(2, made.tensors())
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["snapshot-000000001.safetensors"]
+    again = small_run.trainer()
+    again.restore(snapshots)
+    assert (again.step, same(again.tensors(), before)) == (1, True)
+    for each in (made, again):
+        each.close()
+
+
+def test_of_two_snapshots_the_older_one_loads_when_the_newer_was_damaged_later(tmp_path: Path) -> None:
+    whole, ledger = small_run.trainer(), []
+    with deterministic(1):
+        ledger = fit(whole, Snapshots(tmp_path / "whole", 1e9)).to_pylist()
+        fit(small_run.trainer(), Snapshots(tmp_path / "part", 0.0), stop_at=4)
+    names = sorted(p.name for p in (tmp_path / "part").glob("snapshot-*"))
+    assert names == ["snapshot-000000003.safetensors", "snapshot-000000004.safetensors"]
+    newest = tmp_path / "part" / names[-1]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    resumed = small_run.trainer()
+    with deterministic(1):
+        assert fit(resumed, Snapshots(tmp_path / "part", 1e9)).to_pylist() == ledger
+    assert same(whole.tensors(), resumed.tensors())
 
 
 def test_the_average_follows_the_weights(store: Store, tmp_path: Path) -> None:
