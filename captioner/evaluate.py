@@ -1,11 +1,17 @@
 """How true captions are: claims against a record of the truth, counted.
 
-A caption is split into claims, (field, value) pairs; a claim that the truth has too is right, each at most
-once.  precision = right / said, recall = right / true.  A caption is hallucinated if any of its claims is wrong.
-Intervals are Wilson's, 95 %.  Pure: rows in, numbers out.
+A caption is split into claims; a claim that the truth has too is right, each at most once.  Claims are *bound*: an
+attribute is that of one subject, an event has its place in the order.  "A red circle and a blue square" against a
+blue circle and a red square is two wrong claims, not none.  Which subject of the caption is which of the truth's is the
+pairing under which most claims hold, so the order of naming costs nothing.
+
+precision = right / said, recall = right / true.  A caption is hallucinated if any of its claims is wrong.  `count` and
+`order` (of the events) are counted once a caption where there are several.  Intervals are Wilson's, 95 %.  Pure: rows
+in, numbers out.
 """
 
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +21,18 @@ from schemas.captions import Fields
 from schemas.language import claims
 
 _Z95 = 1.959963984540054
+_OF_A_SUBJECT = ("size", "color", "shape", "motion")
+_INVERSE = {
+    "left of": "right of",
+    "right of": "left of",
+    "above": "below",
+    "below": "above",
+    "partly hiding": "partly hidden by",
+    "partly hidden by": "partly hiding",
+}
+"""What is said of the first and the second, said of the second and the first."""
+
+Bound = Counter[tuple[str, str]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,16 +65,28 @@ class Tally:
     true: Counter[str] = dataclasses.field(default_factory=Counter)
     captions: int = 0
     hallucinated: int = 0
+    several: int = 0
+    """Captions whose truth has several subjects."""
+    several_hallucinated: int = 0
+    ordered: int = 0
+    """Captions whose truth has several events."""
+    ordered_right: int = 0
+    """Those that name just these events, in their order."""
 
     def add(self, caption: Fields | None, truth: Fields) -> None:
         """Count one caption; one that did not parse says nothing."""
-        says = Counter(claims(caption)) if caption is not None else Counter()
-        holds = Counter(claims(truth))
+        says, holds = match(caption, truth)
         for counter, pairs in ((self.right, says & holds), (self.said, says), (self.true, holds)):
             for (field, _), times in pairs.items():
                 counter[field] += times
+        wrong, several = bool(says - holds), len(truth.subjects) > 1
         self.captions += 1
-        self.hallucinated += bool(says - holds)
+        self.hallucinated += wrong
+        self.several += several
+        self.several_hallucinated += several and wrong
+        if len(truth.events) > 1:
+            self.ordered += 1
+            self.ordered_right += caption is not None and caption.events == truth.events
 
     def precision(self, field: str | None = None) -> Share:
         return Share(*((c.total() if field is None else c[field]) for c in (self.right, self.said)))
@@ -70,6 +100,41 @@ class Tally:
         return 2 * p * r / (p + r) if p + r else 0.0
 
 
+def bound(fields: Fields, places: Iterable[int]) -> Bound:
+    """A record's claims, with the subject or the place in order that each is of.
+
+    Args:
+        places: What each subject counts as, in the order in which the record names them.
+    """
+    subjects, events = list(places), itertools.count()
+    counted: Bound = Counter()
+    of = iter([p for p, s in zip(subjects, fields.subjects) for n in _OF_A_SUBJECT if getattr(s, n)])
+    turned = len(subjects) > 1 and subjects[0] > subjects[1]
+    for field, value in claims(fields):
+        if field in _OF_A_SUBJECT:
+            value = f"{next(of)} {value}"
+        elif field == "event":
+            value = f"{next(events)} {value}"
+        elif field == "relation":
+            first, second = sorted(subjects[:2]) if len(subjects) > 1 else (0, 1)
+            value = f"{first} {_INVERSE.get(value, value) if turned else value} {second}"
+        counted[field, value] += 1
+    return counted
+
+
+def match(caption: Fields | None, truth: Fields) -> tuple[Bound, Bound]:
+    """Claims of a caption and of the truth, bound by the pairing of subjects under which most hold."""
+    holds = bound(truth, range(len(truth.subjects)))
+    if caption is None:
+        return Counter(), holds
+    said, true = len(caption.subjects), len(truth.subjects)
+    if max(said, true) > 4:  # 24 pairings; a caption that lists more than that is taken as it comes
+        return bound(caption, range(said)), holds
+    pairings = itertools.permutations(range(max(said, true)), said)
+    options = [bound(caption, p) for p in pairings]
+    return max(options, key=lambda says: (says & holds).total()), holds
+
+
 def tally(pairs: Iterable[tuple[Fields | None, Fields]]) -> Tally:
     """Count (caption, truth) pairs."""
     counted = Tally()
@@ -80,24 +145,25 @@ def tally(pairs: Iterable[tuple[Fields | None, Fields]]) -> Tally:
 
 def report(counted: Tally) -> dict[str, Any]:
     """The keys that `captioner evaluate --json` prints."""
-    fields = {}
-    for field in sorted(counted.true):
-        share = counted.recall(field)
-        low, high = share.interval
-        fields[field] = {"accuracy": round(share.value, 4), "low": round(low, 4), "high": round(high, 4), "n": share.n}
-    wrong = Share(counted.hallucinated, counted.captions)
-    low, high = wrong.interval
+    fields = {field: counted.recall(field) for field in sorted(counted.true)}
+    if counted.ordered:
+        fields["order"] = Share(counted.ordered_right, counted.ordered)
+    one = Share(counted.hallucinated - counted.several_hallucinated, counted.captions - counted.several)
+    claimed = {}
+    for name, share in (("precision", counted.precision()), ("recall", counted.recall())):
+        claimed[name] = round(share.value, 4)
+        claimed[f"{name}_low"], claimed[f"{name}_high"] = (round(x, 4) for x in share.interval)
     return {
-        "fields": fields,
-        "claims": {
-            "precision": round(counted.precision().value, 4),
-            "recall": round(counted.recall().value, 4),
-            "f1": round(counted.f1, 4),
-        },
+        "fields": {field: _rounded("accuracy", share) for field, share in fields.items()},
+        "claims": {**claimed, "f1": round(counted.f1, 4)},
         "hallucinated_caption_rate": {
-            "rate": round(wrong.value, 4),
-            "low": round(low, 4),
-            "high": round(high, 4),
-            "n": wrong.n,
+            **_rounded("rate", Share(counted.hallucinated, counted.captions)),
+            "one_subject": _rounded("rate", one),
+            "several_subjects": _rounded("rate", Share(counted.several_hallucinated, counted.several)),
         },
     }
+
+
+def _rounded(name: str, share: Share) -> dict[str, float]:
+    low, high = share.interval
+    return {name: round(share.value, 4), "low": round(low, 4), "high": round(high, 4), "n": share.n}

@@ -28,6 +28,7 @@ def tiny() -> CaptionerConfig:
         train=TrainConfig(
             steps=6,
             batch_size=4,
+            spoken=4,
             warmup_steps=2,
             threads=1,
             model=ModelConfig(
@@ -35,7 +36,7 @@ def tiny() -> CaptionerConfig:
                 stem=(8, 8),
                 glimpse=(8, 8),
                 glimpse_side=8,
-                time_cells=1,
+                time_cells=2,
                 heads=2,
                 layers=1,
                 free_slots=1,

@@ -108,8 +108,10 @@ def captioner_evaluate(question: Ask, args: argparse.Namespace) -> Answer:
     claims, wrong = found["claims"], found["hallucinated_caption_rate"]
     lines += [
         f"claims       precision {claims['precision']:.3f}, recall {claims['recall']:.3f}, F1 {claims['f1']:.3f}",
-        f"captions with a wrong claim  {wrong['rate']:.3f} [{wrong['low']:.3f}, {wrong['high']:.3f}]  n {wrong['n']}",
+        "captions with a wrong claim:",
     ]
+    for name, rate in (("all", wrong), ("one subject", wrong["one_subject"]), ("several", wrong["several_subjects"])):
+        lines.append(f"  {name:<11} {rate['rate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]  n {rate['n']}")
     return Answer(found, "\n".join(lines), question.command("caption"))
 
 

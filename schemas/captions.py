@@ -120,6 +120,11 @@ class Pair:
         "Length of the clip; null: the last frame is held as long as the others.", unit="s", default=None
     )
     box: list[float] | None = column("left, top, right, bottom of the crop on the JPEGs; null: whole.", default=None)
+    places: tuple[tuple[float, ...], ...] = column(
+        "Of each subject x and y of its centre in every frame, one after the other, as shares of the picture's width "
+        "and height; outside [0, 1] where out of sight.  Empty where nobody knows: then it is learned without.",
+        default=(),
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,7 +88,7 @@ def render_dense(fields: Fields, variant: int = 0) -> str:
         len(subjects) > 1
     )
     relation = [f"The first is {fields.relation} the second."] if fields.relation else []
-    events = [_events(fields.events, v)] if fields.events else []
+    events = [_events(fields.events, v, len(subjects))] if fields.events else []
     background, camera = _setting(fields, v)
     if v == 3:
         return " ".join([*background, *head, *subjects, *relation, *events, *camera])
@@ -108,8 +108,8 @@ def _subject(subject: Subject, v: int) -> str:
     return f"In view is {noun}, {motion}." if motion else f"In view is {noun}."
 
 
-def _events(events: Sequence[str], v: int) -> str:
-    if v % 2:
+def _events(events: Sequence[str], v: int, subjects: int) -> str:
+    if v % 2 or subjects > 1:  # after several subjects "it" would be anyone's
         return f"In order, the first subject is {', then '.join(events)}."
     return f"First it is {', then it is '.join(events)}."
 

@@ -11,17 +11,17 @@ class ModelConfig:
 
     width: int = 96
     """Width of tower and LM; a multiple of 2 * heads."""
-    stem: tuple[int, ...] = (24, 48)
-    """Channels of the first two stem layers, multiples of 8 (the groups of GroupNorm)."""
+    stem: tuple[int, ...] = (24, 40)
+    """Channels of the stem's first layer and of its other two, multiples of 8 (GroupNorm divides them)."""
     glimpse: tuple[int, ...] = (32, 48)
     """Channels of the closer look at each subject, multiples of 8."""
     glimpse_side: int = 24
     """Samples along a side of the closer look; a multiple of 4."""
-    glimpse_reach: float = 14.0
-    """Half its extent, pixels of the frames as seen; the world's subjects have radii of 7 to 15."""
-    time_cells: int = 2
-    """Frames over 4: the stem halves time twice."""
-    free_slots: int = 7
+    glimpse_reach: float = 0.75
+    """Half its extent, in halves of the short side; the world's subjects have radii of 0.34 to 0.54."""
+    time_cells: int = 4
+    """Moments that are looked at, every other frame; at least 2, as things are done first and last."""
+    free_slots: int = 4
     """Slots without a head, for what no closed field says."""
     layers: int = 2
     """Llama layers."""
@@ -41,8 +41,8 @@ class ModelConfig:
                 raise ValueError(f"{name} is two multiples of 8, got {channels}")
         if self.glimpse_side % 4 or self.glimpse_side < 4 or self.glimpse_reach <= 0:
             raise ValueError("glimpse_side is a multiple of 4, glimpse_reach positive")
-        if min(self.layers, self.max_text_tokens) < 1 or self.free_slots < 0:
-            raise ValueError("layers and max_text_tokens are at least 1, free_slots at least 0")
+        if min(self.layers, self.max_text_tokens) < 1 or self.free_slots < 0 or self.time_cells < 2:
+            raise ValueError("layers and max_text_tokens are at least 1, time_cells 2, free_slots at least 0")
         if self.vocabulary < 260:
             raise ValueError(f"vocabulary must be at least 260, got {self.vocabulary}")
 
@@ -103,7 +103,7 @@ class TrainConfig:
     """Seed of the weights and of every draw."""
     steps: int = 900
     """Optimiser steps."""
-    batch_size: int = 16
+    batch_size: int = 32
     """Clips per step, all of one shape."""
     learning_rate: float = 2e-3
     """Peak of AdamW's (0.9, 0.98) rate, reached after the warmup; then a cosine to 0."""
@@ -113,8 +113,10 @@ class TrainConfig:
     """AdamW's."""
     max_norm: float = 1.0
     """Gradients are clipped to this norm."""
+    spoken: int = 12
+    """Clips of a batch whose captions are learned from, [1, batch_size]; the LM costs more a clip than it needs."""
     short_share: float = 0.3
-    """Share of short captions in a batch, [0, 1]; the others are dense."""
+    """Share of short captions among them, [0, 1]; the others are dense."""
     fine_tune: bool = False
     """Whether the base model is fine-tuned twice, on short and on dense captions, each with weights of its own, as
     DALL-E 3's captioner was; otherwise one model writes both, told by a control token."""
@@ -145,7 +147,9 @@ class TrainConfig:
             raise ValueError(f"short_share must be in [0, 1], got {self.short_share}")
         if self.frames.area == 0 or self.frames.multiple % 8:
             raise ValueError("the stem needs an area, and sides that are multiples of 8")
-        if self.frames.num_frames != 4 * self.model.time_cells:
+        if not 1 <= self.spoken <= self.batch_size:
+            raise ValueError(f"spoken must be in [1, batch_size], got {self.spoken} of {self.batch_size}")
+        if self.frames.num_frames != 2 * self.model.time_cells:
             raise ValueError(
-                f"num_frames is 4 * time_cells, got {self.frames.num_frames} and {self.model.time_cells} cells"
+                f"num_frames is 2 * time_cells, got {self.frames.num_frames} and {self.model.time_cells} cells"
             )

@@ -18,24 +18,36 @@ from captioner.frames import FrameSpec, moments, pixels, span_of
 from captioner.train.tokenizer import END_ID, KIND_ID, PAD_ID, encode
 from schemas.captions import Fields, Pair
 
-SUBJECTS = 2
-"""Subjects that have heads of their own; what is said of a third is the LM's alone."""
+SUBJECTS = 3
+"""Subjects that are looked for; what is said of a fourth is the LM's alone."""
+_FAMILY = {"ends": "motion"}  # what a subject does last is named as what it does first is
 
 
 def named_fields(fields: Fields) -> dict[str, str]:
-    """A record as named closed fields, `shape.0` being the main subject's; what is not said is empty."""
+    """A record as named closed fields, `shape.0` being the main subject's; what is not said is empty.
+
+    `ends.k` is what subject k does last: the last event of the main one, else its motion.  It is no claim of
+    its own; it lets two events in order be learned from every clip instead of from the few that have them.
+    """
     named = {"count": str(len(fields.subjects)), "relation": fields.relation}
     for place in range(SUBJECTS):
         for name in ("shape", "color", "size", "motion"):
             said = getattr(fields.subjects[place], name) if place < len(fields.subjects) else ""
             named[f"{name}.{place}"] = said
+        named[f"ends.{place}"] = fields.events[-1] if fields.events and not place else named[f"motion.{place}"]
     for place in range(2):
         named[f"event.{place}"] = fields.events[place] if place < len(fields.events) else ""
     return {**named, "camera": fields.camera, "background": fields.background}
 
 
+def family(name: str) -> str:
+    """Fields of one family have the same values and share a head, whichever subject they are of."""
+    field = name.partition(".")[0]
+    return _FAMILY.get(field, field)
+
+
 def subject_of(name: str) -> int | None:
-    """Whose field it is: the main subject's (its events too), the second one's, or the scene's (None)."""
+    """Whose field it is: the main subject's (its events too), another one's, or the scene's (None)."""
     field, _, place = name.partition(".")
     if field == "event":
         return 0
@@ -43,7 +55,7 @@ def subject_of(name: str) -> int | None:
 
 
 def slot_values(records: Sequence[Fields | None], most: int = 64) -> dict[str, list[str]]:
-    """The values of each field in the training pairs: what the heads tell apart.
+    """The values of each field in the training pairs, those of its family: what the heads tell apart.
 
     A field with one value needs no head; one with more than `most` is not closed and gets none.
     """
@@ -51,7 +63,11 @@ def slot_values(records: Sequence[Fields | None], most: int = 64) -> dict[str, l
     for record in records:
         for name, value in named_fields(record).items() if record else ():
             seen.setdefault(name, set()).add(value)
-    return {name: sorted(values) for name, values in seen.items() if 2 <= len(values) <= most}
+    told_apart = {name: values for name, values in seen.items() if len(values) >= 2}
+    families: dict[str, set[str]] = {}
+    for name, values in told_apart.items():
+        families.setdefault(family(name), set()).update(values)
+    return {n: sorted(families[family(n)]) for n in told_apart if len(families[family(n)]) <= most}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +79,15 @@ class Example:
     """Ids by kind: kind token, caption, end token."""
     fields: list[int]
     """Value of each closed field, by number; -1 where it is not known."""
+    places: np.ndarray[Any, np.dtype[np.float32]]
+    """(x, y) of each subject in each frame as shares of the picture, (SUBJECTS, T, 2); -1 where unknown."""
     record: Fields | None
+
+
+def shown_moments(pair: Pair, spec: FrameSpec) -> list[int]:
+    """Which of a pair's frames a model sees: the same as in captioning."""
+    span = (0.0, pair.length_s) if pair.length_s else span_of(pair.times_s)
+    return moments(pair.times_s, *span, spec.num_frames)
 
 
 def shown_frames(pair: Pair, spec: FrameSpec) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], tuple[float, ...]]:
@@ -72,8 +96,7 @@ def shown_frames(pair: Pair, spec: FrameSpec) -> tuple[np.ndarray[Any, np.dtype[
     Raises:
         ValueError: If a frame does not decode.
     """
-    span = (0.0, pair.length_s) if pair.length_s else span_of(pair.times_s)
-    shown = moments(pair.times_s, *span, spec.num_frames)
+    shown = shown_moments(pair, spec)
     left, top, right, bottom = pair.box or (0.0, 0.0, 0.0, 0.0)
     box = (left, top, right, bottom) if pair.box else None
     return pixels([pair.frames[i] for i in shown], spec, box), tuple(pair.times_s[i] for i in shown)
@@ -90,8 +113,17 @@ def example(pair: Pair, spec: FrameSpec, tokenizer: Any, slots: Mapping[str, Seq
         frames=shown_frames(pair, spec)[0],
         text={k: [KIND_ID[k], *encode(tokenizer, getattr(pair, k)), END_ID] for k in KIND_ID},
         fields=[list(v).index(named[n]) if named.get(n) in v else -1 for n, v in slots.items()],
+        places=_places(pair, shown_moments(pair, spec)),
         record=pair.fields,
     )
+
+
+def _places(pair: Pair, shown: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Places of the subjects in the frames that are shown."""
+    places = np.full((SUBJECTS, len(shown), 2), -1.0, np.float32)
+    for subject, flat in enumerate(pair.places[:SUBJECTS]):
+        places[subject] = np.asarray(flat, np.float32).reshape(-1, 2)[list(shown)]
+    return places
 
 
 def by_shape(examples: Sequence[Example]) -> list[list[int]]:
@@ -110,10 +142,13 @@ def draw(
     step: int,
     batch: int,
     short_share: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The batch of one step: frames (B, T, H, W, 3) uint8, text (B, L), fields (B, slots).
+    spoken: int,
+    looked_at: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The batch of one step: frames (B, T, H, W, 3) uint8, text (M, L), fields (B, slots), places (B, K, t, 2).
 
-    A shape is drawn as often as it has clips; within it clips are drawn without repeats.
+    A shape is drawn as often as it has clips; within it clips are drawn without repeats.  The first `spoken` come with
+    a caption; places are those of `looked_at` frames, evenly.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, step]))
     sizes = np.array([len(g) for g in groups], dtype=np.float64)
@@ -121,8 +156,9 @@ def draw(
     picked = [examples[group[i]] for i in rng.choice(len(group), size=min(batch, len(group)), replace=False)]
     kinds = np.where(rng.random(len(picked)) < short_share, "short", "dense")
     frames = shake(np.stack([e.frames for e in picked]), rng)
-    texts = [e.text[str(k)] for e, k in zip(picked, kinds)]
-    return torch.from_numpy(frames), pad(texts), torch.tensor([e.fields for e in picked])
+    texts = [e.text[str(k)] for e, k in zip(picked[:spoken], kinds)]
+    places = np.stack([e.places[:, :: e.places.shape[1] // looked_at] for e in picked])
+    return torch.from_numpy(frames), pad(texts), torch.tensor([e.fields for e in picked]), torch.from_numpy(places)
 
 
 def shake(frames: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:

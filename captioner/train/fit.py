@@ -159,7 +159,16 @@ def _train_stage(
 def _batch(
     examples: Sequence[Example], groups: Sequence[Sequence[int]], config: TrainConfig, step: int, short_share: float
 ) -> Any:
-    return draw(examples, groups, seed=config.seed, step=step, batch=config.batch_size, short_share=short_share)
+    return draw(
+        examples,
+        groups,
+        seed=config.seed,
+        step=step,
+        batch=config.batch_size,
+        short_share=short_share,
+        spoken=config.spoken,
+        looked_at=config.model.time_cells,
+    )
 
 
 @torch.no_grad()
@@ -178,7 +187,7 @@ def _held_out_loss(
 
 def _optimiser(net: Captioner, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
-        net.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        net.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
     )
 
 
@@ -219,7 +228,7 @@ def read_snapshot(snapshots: Snapshots) -> dict[str, Any] | None:
 
 
 def _note(losses: Sequence[float], numbers: Mapping[str, float]) -> str:
-    parts = ", ".join(f"{k} {numbers[k]:.2f}" for k in ("caption", "contrastive", "fields"))
+    parts = ", ".join(f"{k} {numbers[k]:.2f}" for k in ("caption", "contrastive", "fields", "places"))
     held = f", caption {numbers['held_out_caption']:.3f}" if "held_out_caption" in numbers else ""
     return f"loss {np.mean(losses[-50:]):.3f} ({parts}); held-out fields {numbers['held_out_fields']:.3f}{held}"
 

@@ -6,7 +6,7 @@ that *contains* the text of a control token is encoded as plain bytes: control i
 never through text (a video's on-screen text may be anything).  Cost: under a second for 5,000 captions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 PAD, SHORT, DENSE, END = "<pad>", "<short>", "<dense>", "<end>"
@@ -45,6 +45,11 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     pieces = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
     model = tokenizer.backend_tokenizer.model
     return [token.id for piece, _ in pieces for token in model.tokenize(piece)]
+
+
+def spell(tokenizer: Any, values: Iterable[str]) -> dict[str, list[int]]:
+    """Ids of each value as it stands within a sentence, after a space."""
+    return {value: encode(tokenizer, f" {value}") if value else [] for value in values}
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> tuple[str, bool]:

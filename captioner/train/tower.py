@@ -1,32 +1,35 @@
-"""Frames of any aspect ratio to slots: motion measured, appearance learned, tokens never pooled before they are read.
+"""Frames of any aspect ratio to what can be said of them: motion measured, subjects found, then looked at.
 
-    RGB of every other frame -> 2-D convolutions to 1/4 --+
-    flow between all frames (no weights) -----------------+-> 3-D convolution to 1/8, residual blocks -> tokens
-    tokens + (t, h, w) positions -> one attention block -> learned queries read them -> slots
-    where a subject's query looks -> a closer look (glimpse.py) -> added to its slot
+    every other frame, its silhouettes and the flow (no weights), at half size -> 2-D convolutions -> cells of 4 pixels
+    cells -> subjects searched for one after the other (glimpse.py) -> a patch around each -> how it looks
+    where each subject is at every moment, flow there, what the camera does -> what it does first, and last
+    cells, pooled to 8 pixels, and the flow of nine regions -> learned queries -> camera, background, free slots
+    all subjects together -> how many, and how they stand to each other
 
 Motion is built in, not hoped for.  Frame-wise features stayed at chance on motion and camera in trials, and a
 plain Conv3d stem needs hundreds of steps to find them (facts/captioner.md 6.4; docs/log.md); Lucas and Kanade's
-least squares over 5 x 5 windows give them from the first step: two channels that say how far each place moved.
+least squares over 5 x 5 windows give them from the first step, and places at four moments say it again for what
+moves too fast for them.
 
-Letters: B clips, T frames, H and W pixels, N tokens, D width, S slots.
+Letters: B clips, T frames, t moments, H and W pixels, N cells, D width, K subjects.
 """
 
+import dataclasses
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from captioner.train.config import ModelConfig
-from captioner.train.glimpse import Glimpse, salience
+from captioner.train.glimpse import CELL, GROUPS, Glimpse, Search, middle_of, strangeness
 
 _WINDOW = 5  # pixels at half size over which motion is taken as one
 _FLAT = 2e-4  # added to the squared gradients, which sensor noise alone makes about 1e-4: flat places do not move
 _FARTHEST = 2.0  # pixels at half size; beyond it the linearisation is meaningless
-_RESIDUAL_BLOCKS = 2
-_SALIENCE = 8.0  # initial weight of the hint where subjects are: e**8 between the most and the least salient cell
+_SHORT = 40.0  # flow is seen as in a picture of this short side
+_REGIONS = 3  # along each side of the picture; the flow of each is its own
+_SCENE_QUERIES = 4
 
 
 def flow(video_BCTHW: Tensor) -> Tensor:
@@ -51,101 +54,112 @@ def flow(video_BCTHW: Tensor) -> Tensor:
     return F.avg_pool3d(moved, (2, 1, 1))
 
 
-def positions(grid: Sequence[int], width: int) -> Tensor:
-    """Sinusoidal (t, h, w) positions for any grid, (tokens, width); places are counted from the centre."""
-    share = width // 6 * 2
-    axes = []
-    for cells, dims in zip(grid, (width - 2 * share, share, share)):
-        place = torch.arange(cells, dtype=torch.float32) - (cells - 1) / 2
-        rate = torch.exp(torch.arange(dims // 2) * (-math.log(50.0) / max(1, dims // 2 - 1)))
-        angle = place[:, None] * rate[None]
-        axes.append(F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, dims % 2)))
-    t, h, w = (int(c) for c in grid)
-    parts = (
-        axes[0][:, None, None].expand(t, h, w, -1),
-        axes[1][None, :, None].expand(t, h, w, -1),
-        axes[2][None, None].expand(t, h, w, -1),
+def positions(h: int, w: int, width: int) -> Tensor:
+    """Sinusoidal embedding of each cell's place in any grid, (h * w, width); places are counted from the middle."""
+    rate = 3 * torch.exp(torch.arange(width // 4) * (-math.log(12.0) / max(1, width // 4 - 1)))
+    parts = []
+    for place in middle_of(h, w):
+        angle = place[:, None] * rate
+        parts += [angle.sin(), angle.cos()]
+    return torch.cat(parts, dim=1)
+
+
+def convolution(before: int, after: int, side: int = 3, *, stride: int = 1, dilation: int = 1) -> nn.Module:
+    """A normalised convolution."""
+    padding = side // 2 * dilation
+    return nn.Sequential(
+        nn.Conv2d(before, after, side, stride, padding, dilation, bias=False), nn.GroupNorm(GROUPS, after), nn.ReLU()
     )
-    return torch.cat(parts, dim=-1).reshape(t * h * w, width)
 
 
-class Attend(nn.Module):
-    """Pre-norm attention of queries over a memory, then an MLP; self-attention when they are the same."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """What the tower makes of clips; each feature is (B, ..., D)."""
 
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_q, self.norm_m, self.norm_f = (nn.LayerNorm(width) for _ in range(3))
-        self.query, self.out = nn.Linear(width, width), nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-    def forward(self, q_BSD: Tensor, m_BND: Tensor, hint_BSN: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What was read, and how much each query looked where (mean over heads, (B, S, N))."""
-        b, s, d = q_BSD.shape
-        q = self.query(self.norm_q(q_BSD)).view(b, s, self.heads, -1).transpose(1, 2)
-        key, value = self.key_value(self.norm_m(m_BND)).chunk(2, dim=-1)
-        key, value = (x.view(b, -1, self.heads, d // self.heads).transpose(1, 2) for x in (key, value))
-        match = q @ key.transpose(-1, -2) * (d // self.heads) ** -0.5
-        weights = (match if hint_BSN is None else match + hint_BSN[:, None]).softmax(dim=-1)
-        q_BSD = q_BSD + self.out((weights @ value).transpose(1, 2).reshape(b, s, d))
-        return q_BSD + self.feed(self.norm_f(q_BSD)), weights.mean(dim=1)
-
-
-class Residual(nn.Module):
-    """One normalised convolution beside the identity."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm, self.conv = nn.GroupNorm(8, width), nn.Conv3d(width, width, (1, 3, 3), padding=(0, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(F.relu(self.norm(x)))
-
-
-class Stem(nn.Module):
-    """(B, 3, T, H, W) in [-1, 1] to (B, D, T/4, H/8, W/8)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        first, second = config.stem
-        self.to_half = nn.Conv3d(3, first, (1, 5, 5), stride=(1, 2, 2), padding=(0, 2, 2))
-        self.norm_half = nn.GroupNorm(8, first)
-        self.to_quarter = nn.Conv3d(first + 2, second, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
-        self.norm_quarter = nn.GroupNorm(8, second)
-        self.to_eighth = nn.Conv3d(second, config.width, 3, stride=2, padding=1)
-        self.deeper = nn.Sequential(*(Residual(config.width) for _ in range(_RESIDUAL_BLOCKS)))
-
-    def forward(self, video: Tensor, moved: Tensor) -> Tensor:
-        x = F.relu(self.norm_half(self.to_half(video[:, :, ::2])))
-        x = F.relu(self.norm_quarter(self.to_quarter(torch.cat([x, moved], dim=1))))
-        return self.deeper(self.to_eighth(x))
+    looks: Tensor
+    """Of each subject (B, K, D): what it is."""
+    begins: Tensor
+    """Of each subject (B, K, D): what it does first."""
+    ends: Tensor
+    """Of each subject (B, K, D): what it does last."""
+    together: Tensor
+    """How many there are and how they stand to each other."""
+    scene: Tensor
+    """Camera and background."""
+    free: Tensor
+    """Free slots (B, F, D)."""
+    log_where: Tensor
+    """See `glimpse.Found`; (B, K, t, N)."""
 
 
 class Tower(nn.Module):
-    """uint8 frames (B, T, H, W, 3) to slots (B, S, D); the first slots are the subjects'."""
+    """uint8 frames (B, T, H, W, 3) to `Seen`."""
 
-    def __init__(self, config: ModelConfig, num_slots: int, num_subjects: int) -> None:
+    def __init__(self, config: ModelConfig, subjects: int) -> None:
         super().__init__()
-        self.num_subjects = num_subjects
-        self.stem = Stem(config)
-        self.norm = nn.LayerNorm(config.width)
-        self.mix = Attend(config.width, config.heads)
-        self.queries = nn.Parameter(torch.randn(num_slots, config.width) * 0.5)
-        self.salience = nn.Parameter((torch.arange(num_slots) < num_subjects).float() * _SALIENCE)
-        self.read = Attend(config.width, config.heads)
-        self.glimpse = Glimpse(config, config.time_cells)
+        width, (first, second) = config.width, config.stem
+        self.moments = config.time_cells
+        self.stem = nn.Sequential(
+            convolution(6, first, 5, stride=2), convolution(first, second), convolution(second, second, dilation=2)
+        )
+        self.search, self.glimpse = Search(config, subjects), Glimpse(config)
+        self.queries = nn.Parameter(torch.randn(_SCENE_QUERIES + config.free_slots, width) * 0.3)
+        self.to_cell, self.to_key, self.to_value = (
+            nn.Linear(second, width),
+            nn.Linear(width, width),
+            nn.Linear(width, width),
+        )
+        self.regions = nn.Sequential(nn.Linear(4 * _REGIONS**2, width), nn.ReLU(), nn.Linear(width, width))
+        self.scene = nn.Sequential(
+            nn.LayerNorm(_SCENE_QUERIES * width),
+            nn.Linear(_SCENE_QUERIES * width, 2 * width),
+            nn.ReLU(),
+            nn.Linear(2 * width, width),
+        )
+        self.motion = nn.Sequential(
+            nn.Linear(4 * self.moments + 2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width)
+        )
+        self.together = nn.Sequential(
+            nn.Linear(subjects * (width + 2 * self.moments), 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+        )
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor) -> Seen:
+        b, t, k = len(frames), self.moments, len(self.search.queries)
         video = frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
         with torch.no_grad():
-            moved = flow(video)
-        x = self.stem(video, moved)
-        grid = x.shape[2:]
-        tokens = self.norm(x.flatten(2).transpose(1, 2)) + positions(grid, x.shape[1])
-        tokens, _ = self.mix(tokens, tokens)
-        hint = self.salience[None, :, None] * salience(video, grid)[:, None]
-        slots, looked = self.read(self.queries.expand(len(tokens), -1, -1), tokens, hint)
-        subjects, others = slots[:, : self.num_subjects], slots[:, self.num_subjects :]
-        closer = self.glimpse(video, moved, looked[:, : self.num_subjects], grid)
-        return torch.cat([subjects + closer, others], dim=1)
+            moved, regions = self._measure(video)
+        moments = video[:, :, :: video.shape[2] // t].transpose(1, 2)
+        half = F.avg_pool2d(moments.flatten(0, 1), 2)
+        strange = strangeness(half)
+        x = torch.cat([half, strange, moved.transpose(1, 2).flatten(0, 1)], dim=1)
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        h, w = x.shape[2:]
+        hint = F.avg_pool2d(strange, CELL // 2).flatten(1)
+        hint = (hint / hint.amax(dim=1, keepdim=True).clamp(min=1e-6)).view(b, t, -1)
+        felt = F.avg_pool2d(moved.transpose(1, 2).flatten(0, 1), CELL // 2).flatten(2).transpose(1, 2).view(b, t, -1, 2)
+        cells = x.flatten(2).transpose(1, 2).view(b, t, h * w, -1)
+        found = self.search(cells, hint, felt, positions(h, w, self.queries.shape[1]), h, w)
+        looks = found.content + self.glimpse(moments, found.places)
+        slots = self._read(F.avg_pool2d(x, 2).flatten(2).transpose(1, 2).reshape(b, -1, x.shape[1]))
+        scene = self.scene(slots[:, :_SCENE_QUERIES].flatten(1)) + self.regions(regions)
+        track = [found.places.flatten(2), found.felt.flatten(2)]
+        begins, ends = self.motion(torch.cat([*track, scene[:, None].expand(-1, k, -1), looks], dim=-1)).chunk(
+            2, dim=-1
+        )
+        together = self.together(torch.cat([looks.flatten(1), found.places.flatten(1)], dim=1))
+        return Seen(looks, begins, ends, together, scene, slots[:, _SCENE_QUERIES:], found.log_where)
+
+    def _measure(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Flow of each moment (B, 2, t, H/2, W/2), and that of nine regions in the clip's two halves (B, 36)."""
+        b = len(video)
+        moved = flow(video) * (_SHORT / min(video.shape[3:]))
+        moved = F.avg_pool3d(moved, (moved.shape[2] // self.moments, 1, 1))
+        regions = F.adaptive_avg_pool2d(moved.flatten(0, 1), _REGIONS).view(b, 2, self.moments, -1)
+        halves = [half.mean(dim=2).flatten(1) for half in regions.chunk(2, dim=2)]
+        return moved, torch.cat(halves, dim=1)
+
+    def _read(self, pooled_BNC: Tensor) -> Tensor:
+        """What the scene's queries and the free ones read."""
+        cells = self.to_cell(pooled_BNC)
+        match = self.queries @ self.to_key(cells).transpose(1, 2) * cells.shape[-1] ** -0.5
+        return match.softmax(dim=-1) @ self.to_value(cells)

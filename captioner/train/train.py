@@ -18,7 +18,7 @@ from captioner.train.config import TrainConfig
 from captioner.train.data import Example, by_shape, example, slot_values
 from captioner.train.fit import Run, Snapshots, field_accuracy, fit, rate_at
 from captioner.train.model import Captioner, describe, rebuild
-from captioner.train.tokenizer import DENSE_ID, decode, train_tokenizer
+from captioner.train.tokenizer import DENSE_ID, decode, spell, train_tokenizer
 from pipelines.execute import RunLog
 from schemas.captions import Fields, Pair
 from schemas.errors import ModelError
@@ -99,6 +99,7 @@ def _prepare(pairs: Sequence[Pair], config: TrainConfig) -> tuple[Any, Captioner
         raise ModelError("table `pairs` has no row of split `train`: nothing to learn from")
     tokenizer = train_tokenizer([t for p in learn_from for t in (p.short, p.dense)], config.model.vocabulary)
     slots = slot_values([p.fields for p in learn_from])
+    spelled = spell(tokenizer, sorted({value for values in slots.values() for value in values}))
     ready: dict[str, list[Example]] = {"train": [], "held_out": []}
     left_out = 0
     for pair in pairs:
@@ -113,7 +114,8 @@ def _prepare(pairs: Sequence[Pair], config: TrainConfig) -> tuple[Any, Captioner
         ready[pair.split].append(made)
     if not ready["train"]:
         raise ModelError(f"none of {len(learn_from)} training pairs can be used; the first: {learn_from[0].pair_id}")
-    return tokenizer, Captioner(config.model, slots, len(tokenizer)), ready["train"], ready["held_out"], left_out
+    net = Captioner(config.model, slots, len(tokenizer), spelled)
+    return tokenizer, net, ready["train"], ready["held_out"], left_out
 
 
 def claims_of(net: Captioner, tokenizer: Any, examples: Sequence[Example], batch: int = 32) -> evaluate.Tally:

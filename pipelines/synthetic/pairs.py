@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.execute import Context, Failure, Output, Stage, Tables
-from pipelines.synthetic.render import Frame, render_clip
-from pipelines.synthetic.world import HELD_OUT, Scene, WorldConfig, captions, generator, sample_scene
+from pipelines.synthetic.render import Frame, on_screen, render_clip
+from pipelines.synthetic.world import HELD_OUT, Actor, Scene, WorldConfig, captions, generator, sample_scene
 from schemas.captions import SYNTHETIC_PAIRS, Pair
 from schemas.errors import WorldError
 
@@ -40,12 +40,14 @@ class PairsConfig:
     """Share of pairs that are resized, blurred or re-lit, [0, 1]."""
     two_subjects: float = 0.15
     """Share of scenes with two subjects, [0, 1]; one third as many have three.  A captioner has to see a few."""
+    two_events: float = 0.2
+    """Share of scenes in which one subject does one thing and then another, [0, 1]; more than the footage has."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.held_out < 0 or self.num_frames < 1:
             raise ValueError("pairs: count and num_frames are at least 1, held_out at least 0")
-        if not 0 <= self.worn <= 1 or not 0 <= self.two_subjects <= 0.75:
-            raise ValueError("pairs: worn lies in [0, 1], two_subjects in [0, 0.75]")
+        if not 0 <= self.worn <= 1 or not 0 <= self.two_events <= 1 or not 0 <= self.two_subjects <= 0.75:
+            raise ValueError("pairs: worn and two_events lie in [0, 1], two_subjects in [0, 0.75]")
 
 
 def scene_of(config: PairsConfig, world: WorldConfig, split: str, index: int) -> tuple[Scene, tuple[int, int]]:
@@ -53,7 +55,8 @@ def scene_of(config: PairsConfig, world: WorldConfig, split: str, index: int) ->
     width, height = SIZES[index % len(SIZES)]
     rng = generator("pair", config.seed, split, index)
     weights = (1 - config.two_subjects * 4 / 3, config.two_subjects, config.two_subjects / 3)
-    world = dataclasses.replace(world, subject_weights=weights)
+    events = config.two_events
+    world = dataclasses.replace(world, subject_weights=weights, two_events=events, events_among_several=events)
     while True:
         scene = sample_scene(rng, world, width / height)
         unseen = scene.key in HELD_OUT
@@ -84,7 +87,14 @@ def make_pair(config: PairsConfig, world: WorldConfig, split: str, index: int) -
         dense=dense,
         fields=fields,
         source="synthetic",
+        places=tuple(_track(scene, actor, times, width, height) for actor in scene.named),
     )
+
+
+def _track(scene: Scene, actor: Actor, times: Sequence[float], width: int, height: int) -> tuple[float, ...]:
+    """Where an actor's centre is at each time: x and y as shares of the picture, flat."""
+    at = [on_screen(scene, actor, float(u), width, height) for u in times]
+    return tuple(round(v, 4) for x, y in at for v in ((x + 0.5) / width, (y + 0.5) / height))
 
 
 def _worn(frames: Frame, factor: int, rng: np.random.Generator) -> list[Frame]:
@@ -146,7 +156,7 @@ def _stop(chunk: tuple[str, Sequence[int]], failure: Failure) -> Tables:
 
 PAIRS_STAGE = Stage(
     name="synthetic_pairs",
-    version=1,
+    version=2,
     reads=(),
     writes=(SYNTHETIC_PAIRS,),
     run=run,

@@ -61,10 +61,16 @@ def render_frame(scene: Scene, u: float, width: int, height: int, noise: int = 0
         tile, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_WRAP
     )
     for actor in reversed(scene.actors):  # the main subject lies on top
-        x, y = actor.place(u)
-        at = ((x - cx) * zoom * short + (width - 1) / 2, (y - cy) * zoom * short + (height - 1) / 2)
-        _draw(frame, actor, at, SIZES[actor.size] * zoom * short)
+        _draw(frame, actor, on_screen(scene, actor, u, width, height), SIZES[actor.size] * zoom * short)
     return _with_noise(frame, noise)
+
+
+def on_screen(scene: Scene, actor: Actor, u: float, width: int, height: int) -> tuple[float, float]:
+    """Where an actor's centre is in a picture of that size, as x and y in pixels; it may lie outside."""
+    short = min(width, height)
+    cx, cy, zoom = camera_at(scene.camera, u)
+    x, y = actor.place(u)
+    return (x - cx) * zoom * short + (width - 1) / 2, (y - cy) * zoom * short + (height - 1) / 2
 
 
 def render_clip(scene: Scene, times: Sequence[float], width: int, height: int, noise: int = 0) -> Frame:

@@ -41,7 +41,7 @@ MOTIONS: dict[str, tuple[int, int]] = {
     "moving down": (0, 1),
 }
 CAMERAS = ("static", "panning left", "panning right", "zooming in", "zooming out")
-RELATIONS = ("left of", "right of", "above", "below", "partly hiding")
+RELATIONS = ("left of", "right of", "above", "below", "partly hiding", "partly hidden by")
 ASPECTS: dict[str, float] = {"16:9": 16 / 9, "9:16": 9 / 16, "4:3": 4 / 3, "1:1": 1.0, "2.39:1": 2.39}
 HELD_OUT = frozenset(
     {
@@ -70,13 +70,15 @@ class WorldConfig:
     """Relative weight of scenes with one, two and three subjects."""
     two_events: float = 0.12
     """Share of one-subject scenes in which it first does one thing and then another, [0, 1]."""
+    events_among_several: float = 0.0
+    """Share of scenes with several subjects apart in which the first one goes and comes back, [0, 1]."""
     camera_static: float = 0.4
     """Share of scenes with a static camera, [0, 1]; the other cameras share the rest."""
 
     def __post_init__(self) -> None:
         if len(self.subject_weights) != 3 or min(self.subject_weights) < 0 or sum(self.subject_weights) <= 0:
             raise ValueError(f"subject_weights are three weights of at least 0, got {self.subject_weights}")
-        for name in ("two_events", "camera_static"):
+        for name in ("two_events", "events_among_several", "camera_static"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share in [0, 1], got {getattr(self, name)}")
 
@@ -120,21 +122,41 @@ class Scene:
     """Where in that picture the scene lies, in short sides."""
 
     @property
+    def named(self) -> tuple[Actor, ...]:
+        """The actors in the order in which captions name them: by colour, as `COLORS` lists them.
+
+        Colours differ within a scene, so there is one right order and the frames show it.  Named in any order,
+        "left of" against "right of" is a coin's toss that no captioner can learn.
+        """
+        return tuple(sorted(self.actors, key=lambda a: tuple(COLORS).index(a.color)))
+
+    @property
     def key(self) -> tuple[str, str, str]:
-        """The main subject's colour, shape and (first) motion, to compare with `HELD_OUT`."""
-        main = self.actors[0]
+        """The first named subject's colour, shape and (first) motion, to compare with `HELD_OUT`."""
+        main = self.named[0]
         return main.color, main.shape, main.motions[0]
 
     def fields(self) -> Fields:
         """The scene as a caption record."""
-        main = self.actors[0]
+        main = self.named[0]
         return Fields(
-            subjects=[Subject(shape=a.shape, color=a.color, size=a.size, motion=a.motions[0]) for a in self.actors],
-            relation=self.relation,
+            subjects=[Subject(shape=a.shape, color=a.color, size=a.size, motion=a.motions[0]) for a in self.named],
+            relation=self._relation(),
             events=list(main.motions) if len(main.motions) > 1 else [],
             camera=self.camera,
             background=self.background,
         )
+
+    def _relation(self) -> str:
+        """How the first named subject stands to the second; `relation` says it of the actors as they were drawn."""
+        if not self.relation:
+            return ""
+        first, second = self.named[:2]
+        if self.relation == "partly hiding":  # earlier actors lie on top
+            return "partly hiding" if self.actors.index(first) < self.actors.index(second) else "partly hidden by"
+        axis = 0 if self.relation in ("left of", "right of") else 1
+        before = first.middle[axis] < second.middle[axis]
+        return (("left of", "right of"), ("above", "below"))[axis][0 if before else 1]
 
 
 def generator(*parts: int | str) -> np.random.Generator:
@@ -168,6 +190,8 @@ def sample_scene(rng: np.random.Generator, config: WorldConfig, aspect: float, *
         actors, relation = (_lone(rng, config, aspect, moves),), ""
     else:
         actors, relation = _several(rng, count, aspect, moves)
+        if config.events_among_several and relation != "partly hiding" and rng.random() < config.events_among_several:
+            actors = _back_and_forth(rng, actors, moves, 1 if relation in ("left of", "right of") else 0)
     return Scene(
         actors=actors,
         relation=relation,
@@ -186,6 +210,19 @@ def _lone(rng: np.random.Generator, config: WorldConfig, aspect: float, moves: t
         motions = (motions[0], _pick(rng, across))
     color, shape, size = _pick(rng, tuple(COLORS)), _pick(rng, SHAPES), _pick(rng, tuple(SIZES))
     return lone_actor(rng, aspect, color=color, shape=shape, size=size, motions=motions)
+
+
+def _back_and_forth(
+    rng: np.random.Generator, actors: tuple[Actor, ...], moves: tuple[str, ...], axis: int
+) -> tuple[Actor, ...]:
+    """The first named actor goes along an axis, across the row of all, and comes back."""
+    first = min(actors, key=lambda a: tuple(COLORS).index(a.color))
+    going = _pick(rng, tuple(m for m in moves if MOTIONS[m][axis]))
+    coming = next(m for m in MOTIONS if MOTIONS[m] == tuple(-d for d in MOTIONS[going]) and m != "still")
+    middle = list(first.middle)
+    middle[axis] -= MOTIONS[going][axis] * TRAVEL / 2  # it goes one way only, from where it starts
+    changed = dataclasses.replace(first, motions=(going, coming), middle=(middle[0], middle[1]))
+    return tuple(changed if a is first else a for a in actors)
 
 
 def lone_actor(

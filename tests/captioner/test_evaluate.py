@@ -1,5 +1,6 @@
 """Claims are counted as one would by hand."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -34,6 +35,33 @@ def test_a_claim_that_is_said_twice_is_right_once() -> None:
     counted = tally([(record("red", "red"), record("red", "blue"))])
     assert counted.precision("color") == Share(1, 2)
     assert counted.precision("count") == Share(1, 1)
+
+
+def test_attributes_belong_to_their_subject_and_events_to_their_place() -> None:
+    truth = Fields(
+        subjects=[Subject(shape="circle", color="blue"), Subject(shape="square", color="red")],
+        relation="left of",
+        events=["moving up", "moving down"],
+    )
+    named_otherwise = dataclasses.replace(truth, subjects=truth.subjects[::-1], relation="right of")
+    assert tally([(named_otherwise, truth)]).hallucinated == 0
+    mixed = [Subject(shape="circle", color="red"), Subject(shape="square", color="blue")]
+    counted = tally([(dataclasses.replace(truth, subjects=mixed), truth)])
+    assert counted.precision("color").hits + counted.precision("shape").hits == 2  # of four: one way or the other
+    turned = tally([(dataclasses.replace(truth, relation="right of"), truth)])
+    assert (turned.precision("relation"), turned.hallucinated) == (Share(0, 1), 1)
+    back = tally([(dataclasses.replace(truth, events=truth.events[::-1]), truth)])
+    assert (back.precision("event"), back.ordered_right, back.ordered) == (Share(0, 2), 0, 1)
+    one_more = [*truth.subjects, Subject(shape="star", color="pink")]
+    assert tally([(dataclasses.replace(truth, subjects=one_more), truth)]).precision() == Share(7, 10)
+
+
+def test_one_and_several_subjects_are_counted_apart() -> None:
+    right, wrong = (record("red"), record("red")), (record("blue"), record("red"))
+    several = (record("red", "blue"), record("red", "pink"))
+    found = report(tally([right, wrong, several]))["hallucinated_caption_rate"]
+    assert (found["one_subject"]["rate"], found["one_subject"]["n"]) == (0.5, 2)
+    assert (found["several_subjects"]["rate"], found["several_subjects"]["n"]) == (1.0, 1)
 
 
 def test_wilson_interval_of_two_percent_of_200() -> None:

@@ -18,8 +18,9 @@ from captioner.stages import CAPTIONER_MODEL
 from captioner.train.checkpoint import load_checkpoint, save_checkpoint
 from captioner.train.config import TrainConfig
 from captioner.train.data import by_shape, draw, example, named_fields, slot_values
+from captioner.train.glimpse import patches, place_loss
 from captioner.train.model import Captioner
-from captioner.train.tokenizer import CONTROL, END_ID, SHORT_ID, decode, encode, train_tokenizer
+from captioner.train.tokenizer import CONTROL, END_ID, SHORT_ID, decode, encode, spell, train_tokenizer
 from captioner.train.tower import flow, positions
 from captioner.train.train import field_accuracy, rate_at, train
 from pipelines.execute import run_stage
@@ -60,6 +61,7 @@ def test_field_values_come_from_the_pairs() -> None:
     assert slot_values(records) == {
         "color.0": ["blue", "green", "red"],
         "motion.0": ["moving left", "moving right"],
+        "ends.0": ["moving left", "moving right"],
     }
     two = Fields(subjects=[Subject(shape="a"), Subject(shape="b", color="red")], events=["x", "y"])
     assert named_fields(two)["color.1"] == "red"
@@ -74,7 +76,7 @@ def test_a_batch_has_one_shape_and_depends_on_seed_and_step_alone() -> None:
     assert len(groups) == 2
 
     def batch(seed: int, step: int) -> tuple[torch.Tensor, ...]:
-        return draw(ready, groups, seed=seed, step=step, batch=4, short_share=0.5)
+        return draw(ready, groups, seed=seed, step=step, batch=4, short_share=0.5, spoken=3, looked_at=2)
 
     again = [batch(3, step) for step in (5, 4)]
     for a, b in zip(batch(3, 5), again[0]):
@@ -101,10 +103,44 @@ def test_flat_and_still_pictures_do_not_move() -> None:
 
 
 def test_positions_tell_every_cell_of_any_grid_apart() -> None:
-    for grid in ((2, 5, 8), (1, 9, 4), (2, 6, 6)):
-        placed = positions(grid, 96)
+    for grid in ((10, 16), (18, 8), (12, 12)):
+        placed = positions(*grid, 96)
         assert placed.shape == (math.prod(grid), 96)
         assert torch.cdist(placed, placed).fill_diagonal_(9).min() > 0.1
+
+
+def test_places_are_likely_where_they_are_looked_for_and_unknown_ones_cost_nothing() -> None:
+    log_where = torch.full((1, 3, 2, 12), -20.0)
+    log_where[0, 0, :, 5] = 0.0  # second row, second column of 3 x 4
+    places = torch.full((1, 3, 2, 2), -1.0)
+    assert place_loss(log_where, places, 3, 4) == 0
+    places[0, 0] = torch.tensor([1.5 / 4, 1.5 / 3])
+    assert place_loss(log_where, places, 3, 4) == pytest.approx(0.0, abs=1e-4)
+    places[0, 0] = torch.tensor([2.0 / 4, 1.5 / 3])  # halfway to the next column
+    assert place_loss(log_where, places, 3, 4) == pytest.approx(10.0, abs=1e-3)
+    places[0, 1] = torch.tensor([1.2, 0.5])  # out of sight
+    assert place_loss(log_where, places, 3, 4) == pytest.approx(10.0, abs=1e-3)
+
+
+def test_a_patch_is_centred_on_its_place_in_a_picture_of_any_shape() -> None:
+    picture = torch.zeros(1, 1, 1, 32, 64)
+    picture[..., 20, 50] = 1.0
+    at = torch.tensor([(50.5 - 32) / 16, (20.5 - 16) / 16]).view(1, 1, 1, 2)
+    cut = patches(picture, at, side=9, reach=4 / 16)
+    assert cut.shape == (1, 1, 1, 1, 9, 9)
+    assert int(cut.flatten().argmax()) == 4 * 9 + 4
+    assert float(cut.max()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_pair_without_places_is_learned_from_as_well() -> None:
+    tokenizer = train_tokenizer([p.dense for p in pairs()], 300)
+    known = dataclasses.replace(pairs()[0], places=(tuple(n / 16 for n in range(16)),))
+    slots = slot_values([p.fields for p in pairs()])
+    unknown, made = (example(p, CONFIG.frames, tokenizer, slots).places for p in (pairs()[0], known))
+    assert unknown.shape == made.shape == (3, CONFIG.frames.num_frames, 2)
+    assert (unknown == -1).all()
+    assert (made[1:] == -1).all()
+    assert made[0].tolist() == [[n / 16, (n + 1) / 16] for n in range(2, 16, 4)]  # every other frame of 8
 
 
 def test_a_fresh_model_is_no_worse_than_guessing() -> None:
@@ -112,14 +148,14 @@ def test_a_fresh_model_is_no_worse_than_guessing() -> None:
     tokenizer = train_tokenizer([p.dense for p in pairs()], 300)
     slots = slot_values([p.fields for p in pairs()])
     ready = [example(p, CONFIG.frames, tokenizer, slots) for p in pairs()]
-    net = Captioner(CONFIG.model, slots, len(tokenizer))
-    _, parts = net.loss(*draw(ready, by_shape(ready), seed=0, step=0, batch=4, short_share=0.0))
+    net = Captioner(CONFIG.model, slots, len(tokenizer), spell(tokenizer, [v for vs in slots.values() for v in vs]))
+    _, parts = net.loss(*draw(ready, by_shape(ready), seed=0, step=0, batch=4, short_share=0.0, spoken=4, looked_at=2))
     assert float(parts["caption"].detach()) < math.log(len(tokenizer)) + 1
 
 
 def test_the_cached_greedy_text_is_the_models_own_best_next_token() -> None:
     torch.manual_seed(0)
-    net = Captioner(CONFIG.model, {"a": ["x", "y"]}, 300).eval()
+    net = Captioner(CONFIG.model, {"camera": ["x", "y"]}, 300, {"x": [7], "y": [8, 9]}).eval()
     frames = torch.randint(0, 255, (2, 4, 24, 24, 3), dtype=torch.uint8)
     rows = net.write(frames, SHORT_ID, max_tokens=6)
     with torch.no_grad():
@@ -148,7 +184,7 @@ def test_the_rate_warms_up_and_ends_near_zero() -> None:
 def test_it_learns_to_name_what_it_sees() -> None:
     config = dataclasses.replace(
         CONFIG,
-        steps=60,
+        steps=90,
         batch_size=8,
         warmup_steps=10,
         learning_rate=4e-3,

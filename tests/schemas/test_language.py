@@ -114,3 +114,8 @@ def test_claims_name_what_is_said_and_nothing_else() -> None:
         ("shape", "star"),
         ("camera", "static"),
     ]
+
+
+@pytest.mark.parametrize("variant", range(4))
+def test_among_several_subjects_events_are_said_of_the_first(variant: int) -> None:
+    assert "the first subject is moving left, then moving up." in render_dense(TWO, variant)
