@@ -1,5 +1,6 @@
 """Recipes of curation: functions that return a whole config."""
 
+import dataclasses
 from collections.abc import Callable
 
 from pipelines.clip.model import ClipConfig
@@ -48,4 +49,14 @@ def footage() -> CurationConfig:
     return CurationConfig(synthetic=_SIMPLE, clip=_SMALL_CLIP, policy=PolicyConfig(rules=rules))
 
 
-RECIPES: dict[str, Callable[[], CurationConfig]] = {"demo": demo, "footage": footage}
+def thorough() -> CurationConfig:
+    """The demo's footage, and more and harder pairs to train and measure a captioner on.
+
+    Run:     dailies captioner train --recipe thorough
+    Expect:  8000 pairs in about a minute; 1000 more are held out, half of them unseen combinations.
+    """
+    pairs = PairsConfig(count=8000, held_out=1000, two_subjects=0.3, two_events=0.25)
+    return dataclasses.replace(demo(), synthetic=dataclasses.replace(_SIMPLE, pairs=pairs))
+
+
+RECIPES: dict[str, Callable[[], CurationConfig]] = {"demo": demo, "footage": footage, "thorough": thorough}

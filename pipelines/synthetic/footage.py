@@ -216,7 +216,7 @@ def where(store: Store, batch: batches.Batch | None) -> Any:
 
 FOOTAGE = Stage(
     name="footage",
-    version=2,
+    version=3,
     reads=(),
     writes=(TRUTH_VIDEOS, TRUTH_SHOTS),
     run=run,
