@@ -12,11 +12,7 @@ def demo() -> CaptionerConfig:
     """Train our captioner from scratch on synthetic pairs, on two CPU cores, and caption with it.
 
     Run:     dailies stage captioner_model --root runs/demo
-    Expect:  about 300 CPU seconds on one busy thread (2 cores shared with the rest of the demo); held-out claims
-             F1 0.918 (precision 0.927, recall 0.910), half of them combinations that no training pair showed.
-             On proxies of the demo's own files F1 0.93 over 174 kept clips.
-             Weak: relation (0.44, two subjects may be named in either order); events in order are not learned in
-             this budget (0 of 16; 1000 steps reach 0.63 for a minute or two more).
+    Expect:  about 200 CPU seconds on one busy thread (2 cores shared with the rest of the demo).
     """
     # one thread: other assets train beside it, and two teams of threads on two cores spend their time waiting
     return CaptionerConfig(train=TrainConfig(steps=800, threads=1))
