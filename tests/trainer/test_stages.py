@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from orchestration import cli
@@ -22,6 +23,8 @@ from schemas.settings import recipe
 from schemas.store import Store
 from tests.trainer.small_world import make_root
 from trainer import credentials, dit_stage
+from trainer.autoencoder.config import AutoencoderConfig
+from trainer.autoencoder.model import build
 from trainer.autoencoder.stage import loaded as loaded_autoencoder
 from trainer.on_demand import sample_one
 from trainer.prompt_policy import PromptPolicy, Refused
@@ -90,6 +93,41 @@ def test_the_contact_sheet_is_a_small_jpeg(root: tuple[Store, Any]) -> None:
     jpeg = root[0].read_bytes(root[1]["samples"].pictures["contact_sheet"])
     assert len(jpeg) <= 120_000
     assert Image.open(io.BytesIO(jpeg)).format == "JPEG"
+
+
+def test_the_autoencoder_shows_what_came_back_of_held_out_clips(root: tuple[Store, Any]) -> None:
+    store, results = root
+    (row,) = rows(store, AUTOENCODER_CHECKPOINT)
+    measured = json.loads(row["metrics"])
+    assert {"psnr_held_out", "ssim_held_out", "psnr_held_out_pictures"} <= set(measured)
+    jpeg = store.read_bytes(results["autoencoder"].pictures["reconstructions"])
+    assert len(jpeg) <= 120_000
+    assert Image.open(io.BytesIO(jpeg)).format == "JPEG"
+    assert store.read_bytes(row["path"], "reconstructions.jpg") == jpeg
+    curve = list(Path(store.at("logs", "autoencoder")).glob("*/metrics.jsonl"))
+    assert len(curve[0].read_text().splitlines()) == tiny().autoencoder.steps
+
+
+def test_a_pretrained_autoencoder_of_another_size_and_one_that_is_fine_tuned(tmp_path: Path) -> None:
+    other = AutoencoderConfig(pixel_patch=1, dim_mult=(1, 1, 1), base_dim=4, z_dim=4)
+    torch.manual_seed(0)
+    model = build(other)
+    model.register_to_config(latents_mean=[0.5] * 4, latents_std=[2.0] * 4)
+    model.save_pretrained(tmp_path / "named" / "vae", safe_serialization=True)
+    named = str(tmp_path / "named")
+    for number, settings in enumerate([f"autoencoder.pretrained={named}", f"autoencoder.start_from={named}"]):
+        store = make_root(tmp_path / f"root{number}", clips=3)
+        config = recipe("tiny", RECIPES, [settings, "autoencoder.steps=2"])
+        for stage in STAGES[:2]:
+            run_stage(stage, store, config)
+        (row,) = rows(store, AUTOENCODER_CHECKPOINT)
+        assert row["knows"] == ("synthetic" if number else "general")
+        kept = loaded_autoencoder(store, row)
+        assert (kept.config.latents_mean == [0.5] * 4) == (number == 0)
+        assert torch.equal(kept.quant_conv.weight, model.quant_conv.weight) == (number == 0)
+        latents = rows(store, LATENTS)
+        assert {r["status"] for r in latents} == {"ok"}
+        assert all(r["latent_height"] * 4 == r["pixel_height"] and r["channels"] == 4 for r in latents)
 
 
 def test_a_second_run_computes_nothing(root: tuple[Store, Any]) -> None:
