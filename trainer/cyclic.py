@@ -63,18 +63,34 @@ def solve(
 
 
 def decoded(autoencoder: Any, x_PNC: torch.Tensor, grid: TokenGrid, sizes: Compression) -> list[np.ndarray]:
-    """Pictures of the ring, 4 per latent frame; the last goes over into the first."""
+    """Pictures of the ring, 4 per latent frame, from its first latent on; the last goes over into the first."""
     cells, count = grid.height * grid.width, (grid.frames - 1) * sizes.time
     twice = torch.cat([x_PNC, x_PNC[:, cells:]], 1)
     both = TokenGrid(2 * grid.frames - 1, grid.height, grid.width)
     videos = decode(autoencoder, torch.stack([unpatchify(t, both, sizes.patch) for t in twice]))
-    return [quietest_first(v[-count:]) for v in videos]
+    return [v[-count:] for v in videos]
 
 
 def steps_between(video: np.ndarray) -> np.ndarray:
     """Root mean square difference of each frame of a ring to the next, the last one's to the first."""
     after = np.roll(video, -1, axis=0).astype(np.float64)
     return np.sqrt(((after - video) ** 2).mean(axis=(1, 2, 3)))
+
+
+def seams(ring: np.ndarray, time: int) -> dict[str, float]:
+    """Differences between neighbours of a ring that begins with a latent frame's first picture.
+
+    `seam_rms`: where the file ends (see `quietest_first`); `median_rms`: of all; `join_rms`: where the last latent
+    meets the first, which is where a video that is no ring jumps; `latent_rms`: median over all places where two latent
+    frames of `time` pictures meet, for a comparison with that.
+    """
+    steps = steps_between(ring)
+    return {
+        "seam_rms": float(steps.min()),
+        "median_rms": float(np.median(steps)),
+        "join_rms": float(steps[-1]),
+        "latent_rms": float(np.median(steps[time - 1 :: time])),
+    }
 
 
 def quietest_first(video: np.ndarray) -> np.ndarray:

@@ -178,7 +178,13 @@ def as_text(facts: Mapping[str, Any], path: str) -> str:
             f"made at {made['width']}x{made['height']} with {made['frames']} frames; trimmed {trimmed['rows']} rows, "
             f"{trimmed['columns']} columns, {trimmed['frames']} frames"
         )
-    if facts["kept"]:
+    if "seam_rms" in facts["kept"]:
+        lines.append(
+            "difference at the seam {seam_rms:.2f}, between neighbours {median_rms:.2f} (median, RMS of 255)".format(
+                **facts["kept"]
+            )
+        )
+    elif facts["kept"]:
         told = ", ".join(f"{kept[k]} {v:.1f} dB" for k, v in facts["kept"].items())
         lines.append(f"given pictures are put back as they were; PSNR before that: {told}")
     lines += [f"contact sheet {facts['sheet']}"] if facts["sheet"] else []

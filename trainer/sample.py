@@ -70,7 +70,8 @@ class Made:
     """The same without that."""
     kept: dict[str, float]
     """`given_db`: PSNR of the decoded given pixels to those given; `reconstruction_db`: to what the autoencoder makes
-    of these alone; `joint_db`: of the picture that generated chains end at to the given one that they meet."""
+    of these alone; `joint_db`: of the picture that generated chains end at to the given one that they meet.  Of a loop,
+    the differences that `cyclic.seams` tells."""
 
 
 def first_picture(picture: np.ndarray, frames: int) -> Given:
@@ -124,7 +125,8 @@ class Generator:
             x = cyclic.solve(
                 torch.stack(noise), cells, times, step, functools.partial(self._ring_noise, requests), on_step
             )
-            return [Made(v, v, {}) for v in cyclic.decoded(self.autoencoder, x, grid, self.sizes)]
+            rings = cyclic.decoded(self.autoencoder, x, grid, self.sizes)
+            return [Made(cyclic.quietest_first(ring), ring, cyclic.seams(ring, self.sizes.time)) for ring in rings]
         clean = [self._clean(g, grid) for g in givens]
         given = torch.stack([torch.from_numpy(g.layout.given(grid).reshape(-1)) for g in givens])
         start = torch.stack([self._from(g, n, float(times[0])) for g, n in zip(givens, noise)])

@@ -23,7 +23,7 @@ from tests.trainer.test_tasks import with_views
 from trainer import cyclic, wishes
 from trainer.canvas import box_of, canvas, check, latent_frames
 from trainer.credentials import read as credentials_of
-from trainer.on_demand import Outcome, sample_one
+from trainer.on_demand import Outcome, as_text, sample_one
 from trainer.shapes import Compression, PixelShape, ShapeConfig
 from trainer.sources import cover, hole_of, open_source
 from trainer.stages import STAGES
@@ -89,6 +89,14 @@ def test_a_ring_is_cut_at_different_places_and_every_step_moves_it_by_the_mean(
         plain = plain + (t_next - t) * plain * t
     assert torch.allclose(made, plain, atol=1e-5)
     assert set(seen) == {prompts * min(cyclic.MOST_CUTS, ring)}
+
+
+def test_the_differences_of_a_ring() -> None:
+    ring = np.zeros((8, 2, 2, 3), np.uint8)
+    ring[4:] = 10
+    ring[7] = 30
+    found = cyclic.seams(ring, 4)
+    assert found == {"seam_rms": 0.0, "median_rms": 0.0, "join_rms": 30.0, "latent_rms": 20.0}
 
 
 def test_a_loop_begins_where_it_moves_least() -> None:
@@ -290,7 +298,13 @@ def test_less_strength_stays_closer_to_the_source(root: Store, make: Callable[..
 
 
 def test_a_loop_a_picture_and_a_draft(root: Store, make: Callable[..., Outcome]) -> None:
-    assert len(shown(root, make(loop=True, frames=9))) == 12
+    ring = make(loop=True, frames=9)
+    steps = cyclic.steps_between(shown(root, ring))
+    assert len(steps) == 12
+    kept = ring.facts["kept"]
+    assert kept["seam_rms"] <= kept["median_rms"]
+    assert steps[-1] == pytest.approx(kept["seam_rms"], abs=3)  # as the file has it
+    assert "difference at the seam" in as_text(ring.facts, ring.path)
     picture = make(frames=1, width=30, height=20)
     assert picture.path.endswith(".png")
     assert picture.facts["task"] == "text_to_image"
