@@ -4,7 +4,8 @@ Boundaries: a found boundary counts as right if it lies within two frames of a h
 of a gradual transition (0.3 s to spare), and is of the same kind; each is matched once.  `gradual` and `all` are
 kinds taken together, `label` says how often the kind was right.  Flashes are counted apart: one that became a cut
 is a wrong cut, and a flash that was not found.  Policy: what each rule rejected against what was planted; of
-two near-duplicates either may go, and one whose original has no clip of its own is not looked for.
+two near-duplicates either may go, and one whose original has no clip of its own, or fell to another rule so that the
+copy stays in its place, is not looked for.
 Captions: claims against the truth's claims.  Copies and damaged files are left out of all but the file rules.
 Intervals: Wilson, 95 %.
 """
@@ -274,6 +275,7 @@ def _rule(defect: str, batch: Batch, shown: Mapping[str, TruthShot], fired: Mapp
     right = sum(shown[c].defect in kin or _name(shown[c]) in twins.values() for c in hit)
     present = {_name(s) for s in shown.values()}
     # a pair takes two clips: where a missed cut swallowed the original, boundaries count it, and nothing is to be found
+    present -= lost_originals(batch, shown, fired) if twins else set()
     wanted = {_name(s) for s in shown.values() if s.defect == defect and twins.get(_name(s), _name(s)) in present}
     caught = sum(name in names or twins.get(name) in names for name in wanted)
     return Tally(right, len(hit), caught, len(wanted))
@@ -282,6 +284,15 @@ def _rule(defect: str, batch: Batch, shown: Mapping[str, TruthShot], fired: Mapp
 def _twins(batch: Batch) -> dict[str, str]:
     """Near-duplicate shot to the shot it repeats."""
     return {_name(t): t.duplicate_of for t in batch.truth_shots if t.duplicate_of}
+
+
+def lost_originals(batch: Batch, shown: Mapping[str, TruthShot], fired: Mapping[str, set[str]]) -> set[str]:
+    """Shots that others repeat and that fell to another rule than likeness: the policy keeps a copy instead."""
+    repeated, others = set(_twins(batch).values()), collections.defaultdict(list)
+    for clip_id, shot in shown.items():
+        if _name(shot) in repeated:
+            others[_name(shot)].append(bool(fired.get(clip_id, set()) - {"near_duplicate", "letterbox"}))
+    return {name for name, fell in others.items() if all(fell)}
 
 
 def _rejections(batch: Batch, shown: Mapping[str, TruthShot], fired: Mapping[str, set[str]]) -> Tally:
@@ -293,7 +304,8 @@ def _rejections(batch: Batch, shown: Mapping[str, TruthShot], fired: Mapping[str
     right = sum(shown[c].defect not in CURABLE or c in original for c in rejected)
     kept_names = {_name(shown[c]) for c in kept if c in shown}
     dropped_originals = {_name(shown[c]) for c in original}
-    wanted = {_name(s): s for s in shown.values() if s.defect not in CURABLE}
+    lost = lost_originals(batch, shown, fired)
+    wanted = {_name(s) for s in shown.values() if s.defect not in CURABLE and twins.get(_name(s)) not in lost}
     caught = sum(name not in kept_names or twins.get(name) in dropped_originals for name in wanted)
     return Tally(right, len(rejected), caught, len(wanted)) if batch.selections else Tally()
 

@@ -1,13 +1,14 @@
 """What is known of rendered clips, rule by rule: does the rule's reason truly hold?  Labels that nobody has to give.
 
 A rule is positive on a clip of a shot that was planted with a defect the rule may find (`DEFECT_RULES`).  Of two
-near-duplicates either may go, so the one that went is positive, and of a pair that both stayed the copy is.
+near-duplicates either may go, so the one that went is positive, and of a pair that both stayed the copy is; where the
+original fell to another rule, neither is.
 Damaged files and copies are left out, as in the evaluation.
 """
 
 from collections.abc import Sequence
 
-from pipelines.synthetic.evaluate import DEFECT_RULES, Batch, EvaluationConfig, shots_of_clips
+from pipelines.synthetic.evaluate import DEFECT_RULES, Batch, EvaluationConfig, lost_originals, shots_of_clips
 from pipelines.synthetic.measure import load_batch
 from schemas.store import Store
 from schemas.truth import TruthShot
@@ -38,10 +39,14 @@ def kinds() -> dict[str, set[str]]:
 
 def _twins(batch: Batch, shown: dict[str, TruthShot]) -> dict[str, bool]:
     """Clips that repeat another that stayed."""
+    fired: dict[str, set[str]] = {}
+    for v in batch.verdicts:
+        if v.verdict == Verdict.REJECT:
+            fired.setdefault(v.clip_id, set()).add(v.rule)
     went = {v.clip_id for v in batch.verdicts if v.rule == _TWINS and v.verdict == Verdict.REJECT}
     names = {c: f"{s.path}#{s.shot_index}" for c, s in shown.items()}
     twin = {f"{t.path}#{t.shot_index}": t.duplicate_of for t in batch.truth_shots if t.duplicate_of}
-    gone = {names[c] for c in went if c in names}
+    gone = {names[c] for c in went if c in names} | lost_originals(batch, shown, fired)
     originals = set(twin.values())
     found = {}
     for clip, name in names.items():

@@ -185,6 +185,18 @@ def test_of_two_near_duplicates_either_may_go() -> None:
         assert found["all"] == Tally(1, 1, 1, 1)
 
 
+def test_a_copy_that_stays_in_place_of_a_lost_original_is_no_miss() -> None:
+    truth = [_truth(0, 0, 20, "start"), _truth(1, 20, 40, defect="near_duplicate", duplicate_of="a.mp4#0")]
+    clips = [_clip("c0", 0, 20), _clip("c1", 20, 40)]
+    words = {"c0": "reject", "c1": "keep"}
+    selections = [Selection(clip_id=c, verdict=w, reasons=[]) for c, w in words.items()]
+    batch = _batch(truth_shots=truth, clips=clips, verdicts=[_verdict("c0", "dark")], selections=selections)
+    found = policy(batch, CONFIG)
+    assert found["near_duplicate"] == Tally()
+    assert found["dark"] == Tally(0, 1, 0, 0)
+    assert found["all"] == Tally(0, 1, 0, 0)
+
+
 def test_copies_and_damage_are_judged_by_file() -> None:
     batch = Batch(
         truth_videos=[
