@@ -174,7 +174,8 @@ def _plausible(
 
 
 def _judge(thumbs: np.ndarray, start: int, end: int, config: GradualConfig) -> tuple[float, float] | None:
-    """Whether the frames between two are mixtures of them, in evenly growing shares: evidence, and a rank."""
+    """Whether the frames between two are mixtures of them, in evenly growing shares: evidence, and a rank; None below the
+    floor."""
     span = thumbs[start : end + 1].astype(np.float32)
     steps = np.abs(span[1:] - span[:-1]).mean(axis=1)
     difference = float(np.abs(span[-1] - span[0]).mean()) / 255
@@ -183,6 +184,8 @@ def _judge(thumbs: np.ndarray, start: int, end: int, config: GradualConfig) -> t
     line, even = span[-1] - span[0], np.linspace(0, 1, len(span), dtype=np.float32)
     share = (span - span[0]) @ line / max(float(line @ line), 1e-6)
     bend = float(np.abs(share - even).max())
+    if 0.5 * config.max_bend / max(bend, 1e-6) < _FLOOR:
+        return None  # whatever the residual is, evidence stays below the floor
     inner = span[1:-1] - (span[0] + even[1:-1, None] * line)
     residual = float(np.abs(inner).mean()) / 255 / difference
     evidence = 0.5 * min(
