@@ -3,6 +3,7 @@
 Reads tables only; what was never made is left out.  Cost: one scan of each table's id column.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,8 @@ def follow(store: Store, clip: str) -> dict[str, Any]:
             found[name] = rows[name][0]
     if "ledger" in known:
         found["training"] = _training(store, clip)
+        if "skipped" in known and (left := _rows(store, "skipped", clip)):
+            found["training"]["left_out"] = left[0]["reason"]
     return found
 
 
@@ -69,12 +72,25 @@ def step(store: Store, number: int) -> dict[str, Any]:
         raise UsageError(f"no step {number} in the ledger; it has steps {rows[0][0]} to {rows[0][1]}")
     return {
         "step": number,
+        **_metrics(store, number),
         "samples": samples,
         "packs": len({s["pack"] for s in samples}),
         "tokens": sum(s["tokens"] for s in samples),
         "mean_loss": sum(s["loss"] for s in samples) / len(samples),
         "manifest": samples[0]["manifest"],
     }
+
+
+def _metrics(store: Store, number: int) -> dict[str, Any]:
+    """What the checkpoint's metrics say of a step: the gradient's norm, the rate, and why it was skipped if it was."""
+    if "dit_checkpoint" not in sql.tables(store):
+        return {}
+    _, rows = sql.query(store, "SELECT path FROM dit_checkpoint")
+    if not rows or not store.exists(rows[0][0], "metrics.jsonl"):
+        return {}
+    lines = map(json.loads, store.read_bytes(rows[0][0], "metrics.jsonl").splitlines())
+    wanted = ("gradient_norm", "learning_rate", "skipped")
+    return next(({k: m[k] for k in wanted if k in m} for m in lines if m["step"] == number), {})
 
 
 def as_text(found: Mapping[str, Any], indent: str = "") -> str:

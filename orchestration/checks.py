@@ -21,6 +21,7 @@ _MAY_BE_EMPTY = (
     "fingerprints",
     "pairs_left_out",
     "skipped",
+    "validation",
     "score_aesthetic",
     "score_sidecar",
     "score_unsafe",

@@ -129,7 +129,8 @@ class Table:
         have = set(table.column_names)
         if want != have:
             raise DamagedTable(
-                f"table `{self.name}`: missing columns {sorted(want - have)}, unknown columns {sorted(have - want)}"
+                f"table `{self.name}`: missing columns {sorted(want - have)}, unknown columns {sorted(have - want)}; "
+                "it was made by another version of dailies: run the stage that makes it again"
             )
         return table.select(self.schema.names).cast(self.schema)
 

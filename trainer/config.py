@@ -12,6 +12,7 @@ from trainer.plan import PlanConfig
 from trainer.prompt_policy import PromptPolicy
 from trainer.shapes import ShapeConfig
 from trainer.tasks import TASKS
+from trainer.validate import ValidationConfig
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,7 @@ class DitConfig:
     draw: DrawConfig = DrawConfig()
     flow: FlowConfig = FlowConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    validation: ValidationConfig = ValidationConfig()
     manifest: str = ""
     """Digest of the manifest that this run expects, or how it begins; empty takes the current one."""
     where: str = ""

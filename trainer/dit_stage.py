@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from schemas.latents import LATENTS
 from schemas.ledger import LEDGER, SKIPPED, SkippedRow
 from schemas.manifest import MANIFEST
 from schemas.store import Store
+from schemas.validation import VALIDATION
 from trainer import randomness
 from trainer.checkpoint import file_digest, knows_of, read_tensors, run_folder, write_card
 from trainer.config import DitSettings
@@ -34,16 +36,18 @@ from trainer.data import Samples
 from trainer.determinism import deterministic
 from trainer.diary import Diary
 from trainer.dry_run import nothing
+from trainer.latent_check import not_finite
 from trainer.launch import LaunchConfig, launch
 from trainer.model.config import ModelConfig, TextConfig
 from trainer.model.dit import DiT, num_parameters
 from trainer.model.text import train_tokenizer
-from trainer.parallelize import World
+from trainer.parallelize import ALONE, World
 from trainer.plan import Plan, Row
 from trainer.selection import choose
 from trainer.shapes import Compression
 from trainer.snapshots import Snapshots
 from trainer.train import Trainer, fit
+from trainer.validate import HELD_OUT, is_held_out, summary
 
 WEIGHTS = "model.safetensors"
 _SPEED = "speed.json"
@@ -52,7 +56,8 @@ _SPEED = "speed.json"
 def run(context: Context) -> Output:
     """Train on every manifest row that has a latent."""
     settings: DitSettings = context.settings
-    rows, skipped = selected(context.store, settings)
+    picked = pick(context.store, settings)
+    rows, skipped = picked.rows, dict(picked.skipped)
     if not rows:
         raise ModelError(nothing(skipped))
     left_out = collections.Counter(skipped.values())
@@ -60,7 +65,8 @@ def run(context: Context) -> Output:
     key = digest(context.made_by, manifest, [(r["clip_id"], r["shard"]) for r in rows])
     snapshots = Snapshots(run_folder(context.store, "dit", key), settings.dit.optimizer.snapshot_every_s)
     speed: dict[str, float] = {}
-    trainer, ledger = train(context.store, rows, settings, snapshots, key, speed)
+    trainer, diary = train(context.store, picked, settings, snapshots, key, speed)
+    ledger, validation = diary.ledger(), diary.validation()
     losses = _losses(ledger)
     facts: dict[str, Any] = {
         "rows": len(rows),
@@ -72,6 +78,8 @@ def run(context: Context) -> Output:
         "padding_tokens": 0,
         "loss_first": losses[0],
         "loss_last": losses[1],
+        "steps_skipped": sum("skipped" in line for line in diary.metrics()),
+        **summary(validation.to_pylist()),
         "manifest": manifest,
         "knows": knows_of(context.store, [r["batch"] for r in rows]),
     }
@@ -80,68 +88,109 @@ def run(context: Context) -> Output:
     seen = set(ledger["clip_id"].to_pylist())
     skipped |= {r["clip_id"]: "the run ended before its turn" for r in rows if r["clip_id"] not in seen}
     left = [SkippedRow(clip_id=c, manifest=manifest, reason=w, made_by=context.made_by) for c, w in skipped.items()]
-    tables = {DIT_CHECKPOINT.name: table, LEDGER.name: ledger, SKIPPED.name: SKIPPED.from_rows(left)}
+    tables = {
+        DIT_CHECKPOINT.name: table,
+        LEDGER.name: ledger,
+        SKIPPED.name: SKIPPED.from_rows(left),
+        VALIDATION.name: validation,
+    }
     return Output(tables, metrics={**facts, **{k: float(f"{v:.4g}") for k, v in speed.items()}})
 
 
 def train(
     store: Store,
-    rows: list[dict[str, Any]],
+    picked: "Picked",
     settings: DitSettings,
     snapshots: Snapshots,
     key: str,
     speed: dict[str, float],
-) -> tuple[Trainer, pa.Table]:
-    """Train on these rows, here or in as many processes as the settings ask for; returns the trainer and the ledger."""
-    optimizer, manifest = settings.dit.optimizer, rows[0]["manifest"]
-    log = functools.partial(RunLog, store, "dit", key)
-    with deterministic(optimizer.threads):
-        if settings.launch.here:
-            trainer = build(store, rows, settings, manifest)
-            return trainer, fit(trainer, snapshots, log=log, capsules=_capsules(store, key), speed=speed)
-        work = functools.partial(_work, store.root, settings, os.fspath(snapshots.folder), key)
-        launch(work, settings.launch, optimizer.device, snapshots.folder)
-        alone = dataclasses.replace(settings, launch=LaunchConfig())
-        trainer = build(store, rows, alone, manifest)
-        trainer.restore(snapshots)
-        speed.update(json.loads((snapshots.folder / _SPEED).read_text()))
-        return trainer, Diary(snapshots.folder, trainer.step).ledger()
-
-
-def _capsules(store: Store, key: str) -> Path | None:
-    """Beside the run's curve, which outlives its snapshots; under a remote root beside the snapshots."""
-    return Path(store.at("logs", "dit", key, "capsules")) if store.is_local else None
-
-
-def _work(root: str, settings: DitSettings, folder: str, key: str, world: World) -> None:
-    """What each of several processes does: the whole of training but for publishing."""
-    store = Store(root)
-    rows, _ = selected(store, settings)
-    snapshots = Snapshots(folder, settings.dit.optimizer.snapshot_every_s, world)
-    speed: dict[str, float] = {}
+) -> tuple[Trainer, Diary]:
+    """Train on these rows, here or in as many processes as the settings ask for; returns the trainer and its diary."""
+    work = functools.partial(_work, store.root, picked, settings, os.fspath(snapshots.folder), key)
     with deterministic(settings.dit.optimizer.threads):
-        trainer = build(store, rows, settings, rows[0]["manifest"], world)
-        log = functools.partial(RunLog, store, "dit", key)
-        fit(trainer, snapshots, log=log, capsules=_capsules(store, key), speed=speed)
-    if world.first:
-        (snapshots.folder / _SPEED).write_text(json.dumps(speed))
+        if settings.launch.here:
+            trainer = work(None, speed=speed)
+        else:
+            launch(work, settings.launch, settings.dit.optimizer.device, snapshots.folder)
+            alone = dataclasses.replace(settings, launch=LaunchConfig())
+            trainer = build(store, picked.rows, alone, picked.rows[0]["manifest"], held=picked.held)
+            trainer.restore(snapshots)
+            trainer.close()
+            speed.update(json.loads((snapshots.folder / _SPEED).read_text()))
+    return trainer, Diary(snapshots.folder, trainer.step)
+
+
+def _work(
+    root: str,
+    picked: "Picked",
+    settings: DitSettings,
+    folder: str,
+    key: str,
+    world: World | None,
+    speed: dict[str, float] | None = None,
+) -> Trainer:
+    """What each process does: all of training but for publishing."""
+    store = Store(root)
+    snapshots = Snapshots(folder, settings.dit.optimizer.snapshot_every_s, world or ALONE)
+    found: dict[str, float] = {} if speed is None else speed
+    with deterministic(settings.dit.optimizer.threads):
+        trainer = build(store, picked.rows, settings, picked.rows[0]["manifest"], world, picked.held)
+        fit(
+            trainer,
+            snapshots,
+            log=functools.partial(RunLog, store, "dit", key),
+            capsules=store.on_this_machine("logs", "dit", key, "capsules"),
+            validation=settings.dit.validation,
+            speed=found,
+        )
+    if trainer.world.first:
+        (snapshots.folder / _SPEED).write_text(json.dumps(found))
+    return trainer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picked:
+    """The root's manifest, row by row: to train on, to validate on, or not to be used and why."""
+
+    rows: list[dict[str, Any]]
+    held: list[dict[str, Any]]
+    skipped: dict[str, str]
+    """Clip to reason; held out rows are among them."""
+
+
+def pick(store: Store, settings: DitSettings) -> Picked:
+    """Every manifest row has its place."""
+    dit = settings.dit
+    latents = store.read(LATENTS).to_pylist()
+    budget = dit.plan.budget
+    rows, skipped = choose(store.read(MANIFEST), latents, where=dit.where, expected=dit.manifest, budget=budget)
+    skipped |= not_finite(store, rows)
+    share = dit.validation.holdout
+    held = [r for r in rows if r["clip_id"] not in skipped and is_held_out(r["clip_id"], share)]
+    skipped |= {r["clip_id"]: HELD_OUT for r in held}
+    return Picked([r for r in rows if r["clip_id"] not in skipped], held, skipped)
 
 
 def selected(store: Store, settings: DitSettings) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Rows of the root's manifest to train on, and clip to reason for the others."""
-    latents = store.read(LATENTS).to_pylist()
-    return choose(store.read(MANIFEST), latents, where=settings.dit.where, expected=settings.dit.manifest)
+    picked = pick(store, settings)
+    return picked.rows, picked.skipped
 
 
 def build(
-    store: Store, rows: list[dict[str, Any]], settings: DitSettings, manifest: str, world: World | None = None
+    store: Store,
+    rows: list[dict[str, Any]],
+    settings: DitSettings,
+    manifest: str,
+    world: World | None = None,
+    held: Sequence[dict[str, Any]] = (),
 ) -> Trainer:
-    """Model, plan and data for these rows."""
+    """Model, plan and data for these rows; `held` are known and never trained on."""
     config, patch = settings.dit, settings.shape.patch
     torch.manual_seed(randomness.torch_seed(config.plan.seed, "dit"))
     texts = [t for r in rows for t in (r["short"], r["dense"]) if t]
     tokenizer = None if config.model.text.pretrained else train_tokenizer(texts, config.model.text)
-    samples = Samples(store, rows, patch)
+    samples = Samples(store, [*rows, *held], patch)
     plan = Plan(manifest, {r["clip_id"]: Row(tokens=r["tokens"], weight=r["weight"]) for r in rows}, config.plan)
     return Trainer(
         DiT(config.model, rows[0]["channels"] * patch * patch, tokenizer),

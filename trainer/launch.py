@@ -20,7 +20,7 @@ from schemas import errors
 from schemas.errors import DailiesError, ModelError
 from trainer.parallelize import ALONE, MODES, World, joined
 
-Work = Callable[[World], None]
+Work = Callable[[World], Any]
 LAUNCHERS = ("processes", "ray")
 
 

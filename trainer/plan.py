@@ -81,6 +81,10 @@ class Plan:
         self._packs.extend(itertools.islice(self._stream, max(0, end - len(self._packs))))
         return self._packs[end - self.config.packs_per_step : end]
 
+    def knows(self, clip_id: str) -> bool:
+        """Whether a sample is trained on."""
+        return clip_id in self._rows
+
     def tokens(self, clip_id: str) -> int:
         return self._rows[clip_id].tokens
 

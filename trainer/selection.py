@@ -17,13 +17,19 @@ _OF_MANIFEST = ("manifest", "batch", "short", "dense", "weight")
 
 
 def choose(
-    manifest: pa.Table, latents: Sequence[Mapping[str, Any]], *, where: str = "", expected: str = ""
+    manifest: pa.Table,
+    latents: Sequence[Mapping[str, Any]],
+    *,
+    where: str = "",
+    expected: str = "",
+    budget: int | None = None,
 ) -> tuple[list[Row], dict[str, str]]:
     """Rows to train on (the latent's with the manifest's captions), and clip to reason for the others.
 
     Args:
         where: SQL condition over the manifest's columns; rows that do not meet it are left out.
         expected: Digest of the manifest, or how it begins; empty takes the current one.
+        budget: Tokens that a pack holds.
 
     Raises:
         ConfigError: If the manifest is another one, or the condition is no condition.
@@ -40,7 +46,7 @@ def choose(
     chosen: list[Row] = []
     skipped: dict[str, str] = {}
     for row in sorted(rows, key=lambda r: r["clip_id"]):
-        reason = _reason(row, by_clip.get(row["clip_id"]), wanted, where)
+        reason = _reason(row, by_clip.get(row["clip_id"]), wanted, where, budget)
         if reason:
             skipped[row["clip_id"]] = reason
         else:
@@ -48,13 +54,15 @@ def choose(
     return chosen, skipped
 
 
-def _reason(row: Row, latent: Mapping[str, Any] | None, wanted: set[str] | None, where: str) -> str:
+def _reason(row: Row, latent: Mapping[str, Any] | None, wanted: set[str] | None, where: str, budget: int | None) -> str:
     if wanted is not None and row["clip_id"] not in wanted:
         return f"does not meet `{where}`"
     if latent is None:
         return "no latent row: run stage `latents` again"
     if latent["status"] != "ok":
         return f"latent {latent['status']}: {latent['reason']}"
+    if budget is not None and latent["tokens"] > budget:
+        return f"{latent['tokens']} tokens do not fit a pack of {budget}: raise dit.plan.budget"
     return "" if row["dense"] else "no caption"
 
 

@@ -7,6 +7,7 @@ from schemas.latents import LATENTS
 from schemas.ledger import LEDGER, SKIPPED
 from schemas.manifest import MANIFEST
 from schemas.samples import PROMPTS, SAMPLES
+from schemas.validation import VALIDATION
 from trainer.config import AutoencoderSettings, DitSettings, LatentSettings, SampleSettings
 
 
@@ -54,9 +55,9 @@ LATENTS_STAGE = Stage(
 )
 DIT = Stage(
     name="dit",
-    version=2,
+    version=3,
     reads=(MANIFEST, LATENTS),
-    writes=(DIT_CHECKPOINT, LEDGER, SKIPPED),
+    writes=(DIT_CHECKPOINT, LEDGER, SKIPPED, VALIDATION),
     run=_run_dit,
     settings=lambda c: DitSettings(dit=c.dit, shape=c.shape, launch=c.launch),
     doc="Trains the video diffusion transformer at native shapes, with a ledger of every step.",

@@ -12,7 +12,7 @@ Source: SD3, arXiv:2403.03206.  Cost: printed as tokens per second and MFU while
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from trainer.parallelize import ALONE, World, deal, parallelize
 from trainer.plan import Plan, Visit
 from trainer.shapes import Compression
 from trainer.snapshots import Snapshots
+from trainer.validate import ValidationConfig, validate
 
 _PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -190,6 +191,19 @@ class Trainer:
         average, weights = ([_local(of[k]) for k in names] for of in (self.average, state))
         torch._foreach_lerp_(average, weights, 1 - decay)
 
+    @contextlib.contextmanager
+    def with_average(self) -> Iterator[None]:
+        """The average in the weights' place; afterwards they are the very bits they were."""
+        state = self.model.state_dict()
+        kept = {k: v.detach().clone() for k, v in state.items()}
+        try:
+            for name, value in state.items():
+                value.copy_(self.average[name])
+            yield
+        finally:
+            for name, value in state.items():
+                value.copy_(kept[name])
+
     def _keep(self, capsules: Path | None, reason: str, rows: list[LedgerRow], norm: float) -> None:
         """Leave a crash capsule; every process must come here, the first one writes."""
         if capsules is None:
@@ -248,6 +262,7 @@ def fit(
     *,
     log: Callable[[int], RunLog] | None = None,
     capsules: Path | None = None,
+    validation: ValidationConfig | None = None,
     speed: dict[str, float] | None = None,
 ) -> pa.Table:
     """Train to the last step, from the newest snapshot if there is one; returns the whole ledger.
@@ -258,6 +273,7 @@ def fit(
         stop_at: Leave after this step without a snapshot, as a kill would (for tests).
         log: Opens the run's curve, given the steps that are known.
         capsules: Where steps that are skipped leave their crash capsules; by default beside the snapshots.
+        validation: What is looked at as training goes on; None looks at nothing.
         speed: Is filled with tokens per second, MFU and so on at the end.
     """
     trainer.restore(snapshots)
@@ -281,8 +297,16 @@ def fit(
                 progress.advance(note=f"loss {done.metrics['loss']:.4f}{note}, {meter.line(trainer.step)}")
             if curve:
                 curve.add(trainer.step, {k: v for k, v in done.metrics.items() if isinstance(v, (int, float))})
+            if validation and validation.every and trainer.step % validation.every == 0:
+                looked = validate(trainer, validation)
+                if diary:
+                    diary.add_validation(looked)
             if snapshots.due():
                 saved = _save(trainer, snapshots, diary)
+        if stop_at is None and validation and validation.every and trainer.step % validation.every:
+            looked = validate(trainer, validation)
+            if diary:
+                diary.add_validation(looked)
         if stop_at is None and world.size > 1 and saved < trainer.step:
             _save(trainer, snapshots, diary)
     finally:
