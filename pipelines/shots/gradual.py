@@ -174,8 +174,10 @@ def _plausible(
 
 
 def _judge(thumbs: np.ndarray, start: int, end: int, config: GradualConfig) -> tuple[float, float] | None:
-    """Whether the frames between two are mixtures of them, in evenly growing shares: evidence, and a rank; None below the
-    floor."""
+    """Whether the frames between two are mixtures of them, in evenly growing shares: evidence and a rank.
+
+    None where the evidence is below the floor.
+    """
     span = thumbs[start : end + 1].astype(np.float32)
     steps = np.abs(span[1:] - span[:-1]).mean(axis=1)
     difference = float(np.abs(span[-1] - span[0]).mean()) / 255
