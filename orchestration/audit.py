@@ -53,7 +53,7 @@ def follow(store: Store, clip: str) -> dict[str, Any]:
         found["verdicts"] = _rows(store, "verdicts", clip)
     for name in ("selections", "duplicates", "clip_files", "captions", "caption_scores", "manifest", "latents"):
         if rows.get(name):
-            found[name] = rows[name][0]
+            found[name] = rows[name] if name == "duplicates" else rows[name][0]  # a clip may have several better twins
     if "ledger" in known:
         found["training"] = _training(store, clip)
         if "skipped" in known and (left := _rows(store, "skipped", clip)):
