@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import keep, machine, say
+from benchmarks.machine import RESULTS, keep, machine, say
 
 STEPS = 120
 KILLS_PER_RUN = 4
@@ -145,6 +145,21 @@ def full_disk(folder: Path) -> dict[str, Any]:
     return {"said": said, "restored_step": again.step, "files": left}
 
 
+def add(found: dict[str, Any], before: dict[str, Any]) -> None:
+    """Write the runs of all seeds so far."""
+    path = RESULTS / "kill_training.json"
+    kept = json.loads(path.read_text())["runs"] if path.exists() else []
+    runs = [*(r for r in kept if r["seed"] != found["seed"]), found]
+    command = "python -m benchmarks.kill_training --root runs/killed --kills {kills} --seed {seed} --keep"
+    whole = {
+        "kills": sum(r["kills"] for r in runs),
+        "runs_compared": sum(r["runs_compared"] for r in runs),
+        "runs_that_differ": sum(r["runs_that_differ"] for r in runs),
+        "runs": runs,
+    }
+    keep("kill_training", whole, "; ".join(command.format(**r) for r in runs), before)
+
+
 def _fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -157,7 +172,7 @@ def main() -> int:
     ask.add_argument("--kills", type=int, default=20)
     ask.add_argument("--seed", type=int, default=1)
     ask.add_argument("--full-disk", type=Path, metavar="FOLDER", help="a small file system to fill")
-    ask.add_argument("--keep", action="store_true", help="write benchmarks/results/kill_training.json")
+    ask.add_argument("--keep", action="store_true", help="add to benchmarks/results/kill_training.json")
     words = ask.parse_args()
     import torch
 
@@ -170,8 +185,7 @@ def main() -> int:
         found["full_disk"] = full_disk(words.full_disk)
     print(json.dumps(found))
     if words.keep:
-        command = f"python -m benchmarks.kill_training --root runs/killed --kills {words.kills} --seed {words.seed}"
-        keep("kill_training", found, command, before)
+        add(found, before)
     return 1 if found["runs_that_differ"] else 0
 
 

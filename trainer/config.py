@@ -13,6 +13,7 @@ from trainer.prompt_policy import PromptPolicy
 from trainer.shapes import ShapeConfig
 from trainer.tasks import TASKS
 from trainer.validate import ValidationConfig
+from trainer.watch import WatchConfig
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,7 @@ class DitConfig:
     flow: FlowConfig = FlowConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     validation: ValidationConfig = ValidationConfig()
+    watch: WatchConfig = dataclasses.field(default=WatchConfig(), metadata={"digest": False})
     manifest: str = ""
     """Digest of the manifest that this run expects, or how it begins; empty takes the current one."""
     where: str = ""

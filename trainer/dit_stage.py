@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from trainer.shapes import Compression
 from trainer.snapshots import Snapshots
 from trainer.train import Trainer, fit
 from trainer.validate import HELD_OUT, is_held_out, summary
+from trainer.watch import Watch, latest
 
 WEIGHTS = "model.safetensors"
 _SPEED = "speed.json"
@@ -94,7 +95,8 @@ def run(context: Context) -> Output:
         SKIPPED.name: SKIPPED.from_rows(left),
         VALIDATION.name: validation,
     }
-    return Output(tables, metrics={**facts, **{k: float(f"{v:.4g}") for k, v in speed.items()}})
+    rounded = {k: float(f"{v:.4g}") for k, v in speed.items()}
+    return Output(tables, metrics={**facts, **rounded}, pictures=latest(_pictures(context.store, key)))
 
 
 def train(
@@ -141,11 +143,30 @@ def _work(
             log=functools.partial(RunLog, store, "dit", key),
             capsules=store.on_this_machine("logs", "dit", key, "capsules"),
             validation=settings.dit.validation,
+            watch=_watch(store, key, settings, trainer.world),
             speed=found,
         )
     if trainer.world.first:
         (snapshots.folder / _SPEED).write_text(json.dumps(found))
     return trainer
+
+
+def _watch(store: Store, key: str, settings: DitSettings, world: World) -> Callable[[Trainer], None] | None:
+    """What makes videos of fixed prompts, where that was asked for and this process takes part in it."""
+    config = settings.dit.watch
+    if not config.every or not (world.first or settings.launch.mode == "shard"):
+        return None
+    watcher = Watch(store, _pictures(store, key), config, settings.shape.train_fps)
+
+    def watch(trainer: Trainer) -> None:
+        if trainer.step % config.every == 0:
+            watcher.look(trainer)
+
+    return watch
+
+
+def _pictures(store: Store, key: str) -> Path:
+    return store.on_this_machine("logs", "dit", key, "pictures")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -263,6 +263,7 @@ def fit(
     log: Callable[[int], RunLog] | None = None,
     capsules: Path | None = None,
     validation: ValidationConfig | None = None,
+    watch: Callable[["Trainer"], None] | None = None,
     speed: dict[str, float] | None = None,
 ) -> pa.Table:
     """Train to the last step, from the newest snapshot if there is one; returns the whole ledger.
@@ -274,6 +275,7 @@ def fit(
         log: Opens the run's curve, given the steps that are known.
         capsules: Where steps that are skipped leave their crash capsules; by default beside the snapshots.
         validation: What is looked at as training goes on; None looks at nothing.
+        watch: Is shown the trainer after every step.
         speed: Is filled with tokens per second, MFU and so on at the end.
     """
     trainer.restore(snapshots)
@@ -301,6 +303,8 @@ def fit(
                 looked = validate(trainer, validation)
                 if diary:
                     diary.add_validation(looked)
+            if watch:
+                watch(trainer)
             if snapshots.due():
                 saved = _save(trainer, snapshots, diary)
         if stop_at is None and validation and validation.every and trainer.step % validation.every:

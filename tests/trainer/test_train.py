@@ -177,3 +177,20 @@ def _weights(store: Store) -> tuple[bytes, bytes]:
     files: Any = [store.read_bytes(row["path"], f) for f in ("model.safetensors", "last.safetensors")]
     assert load_file(store.at(row["path"], "model.safetensors"))
     return files[0], files[1]
+
+
+def test_the_stage_trains_in_two_processes_as_in_one(store: Store, tmp_path: Path) -> None:
+    """The whole way: launched by the stage, trained by children, published by the parent."""
+    settings = ["dit.plan.packs_per_step=2", "dit.plan.budget=64", "dit.optimizer.snapshot_every_s=0"]
+    run_stage(BY_NAME["dit"], store, override(tiny(), settings))
+    one = store.read(LEDGER)
+    other = make_root(tmp_path)
+    for name in ("autoencoder", "latents"):
+        run_stage(BY_NAME[name], other, tiny())
+    result = run_stage(BY_NAME["dit"], other, override(tiny(), [*settings, "launch.workers=2"]))
+    two = other.read(LEDGER)
+    assert two.drop_columns(["loss"]).equals(one.drop_columns(["loss"]))
+    for a, b in zip(two["loss"].to_pylist(), one["loss"].to_pylist()):
+        assert a == pytest.approx(b, rel=1e-5)
+    assert result.metrics["tokens_per_s"] > 0
+    assert not list((tmp_path / "work" / "dit").glob("*"))

@@ -98,7 +98,8 @@ def test_every_manifest_row_is_trained_on_held_out_or_left_out_with_a_reason(
     tensors[poisoned][0, 0, 0, 0] = float("nan")
     save_file(tensors, path)
     shape = ["shape.max_tokens=8", f"dit.plan.budget={budget}"]  # as if the budget had been lowered after `latents`
-    wanted = override(tiny(), [*shape, "dit.validation.every=3", f"dit.validation.holdout={share}"])
+    looks = ["dit.validation.every=3", f"dit.validation.holdout={share}", "dit.watch.every=3", "dit.watch.steps=2"]
+    wanted = override(tiny(), [*shape, *looks])
     settings = DitSettings(dit=wanted.dit, shape=wanted.shape)
     picked = pick(store, settings)
     found = forecast(picked.rows, picked.skipped, settings)
@@ -106,7 +107,10 @@ def test_every_manifest_row_is_trained_on_held_out_or_left_out_with_a_reason(
     assert all(f"do not fit a pack of {budget}" in found.skipped[c] for c in over)
     assert found.skipped[held] == HELD_OUT
     assert found.skipped["clip5"].startswith("latent skipped: clip file")
-    run_stage(DIT, store, wanted)
+    result = run_stage(DIT, store, wanted)
+    sheets = sorted(p.name for p in Path(store.path).glob("logs/dit/*/pictures/*.jpg"))
+    assert sheets == ["step-000000003.jpg", "step-000000006.jpg"]
+    assert store.read_bytes(result.pictures["fixed_prompts"]).startswith(b"\xff\xd8")
     trained = set(store.read(LEDGER)["clip_id"].to_pylist())
     left = {r["clip_id"]: r["reason"] for r in store.read(SKIPPED).to_pylist()}
     manifest = set(store.read(MANIFEST)["clip_id"].to_pylist())
