@@ -140,7 +140,7 @@ def _batch(seed: int, batch: int, count: int) -> tuple[pa.Table, pa.Table]:
     aspect = pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, len(ASPECTS), count, np.int8)), list(ASPECTS))
     names, name = _ids(rng, count), f"b{batch:04d}"
     keys = np.zeros(count, np.int64)
-    keys[: 2 * twins] = keys_of(names[: 2 * twins].to_pylist())
+    keys[: 2 * twins] = keys_of(pa.chunked_array([names[: 2 * twins]]))
     plain = {
         "clip_id": names,
         "video_id": _ids(np.random.default_rng(batch), count),

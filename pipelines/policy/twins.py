@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.policy.rules import Rule
 from schemas.scores import DUPLICATES
@@ -87,10 +88,18 @@ def pairs_of(duplicates: pa.Table | None, places: Mapping[str, int]) -> Pairs:
     return Pairs(np.array(worse, np.int64), np.array(better, np.int64), np.array(cosine, np.float64))
 
 
-def keys_of(clip_ids: Sequence[str]) -> np.ndarray:
+def keys_of(clip_ids: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
     """Clips' ids as numbers that a column holds well: their first 15 hex digits."""
-    text = "".join(clip_id[:_DIGITS].zfill(16) for clip_id in clip_ids)
-    return np.frombuffer(bytes.fromhex(text), ">i8").astype(np.int64)
+    texts = (
+        pa.chunked_array([pa.array(clip_ids, pa.string())]) if not isinstance(clip_ids, pa.ChunkedArray) else clip_ids
+    )
+    found = [np.zeros(0, np.int64)]
+    for chunk in pc.utf8_lpad(pc.utf8_slice_codeunits(texts, 0, _DIGITS), 16, "0").chunks:
+        if len(chunk):
+            start, end = (16 * n for n in (chunk.offset, chunk.offset + len(chunk)))
+            text = chunk.buffers()[2].to_pybytes()[start:end].decode()
+            found.append(np.frombuffer(bytes.fromhex(text), ">i8").astype(np.int64))
+    return np.concatenate(found)
 
 
 def in_pairs(duplicates: pa.Table | None) -> set[str]:

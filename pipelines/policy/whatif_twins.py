@@ -21,7 +21,7 @@ def read_pairs(store: Store) -> tuple[np.ndarray, Pairs]:
     if store.committed(DUPLICATES) is None:
         return np.zeros(0, np.int64), Pairs(*(np.zeros(0, np.int64),) * 2, np.zeros(0))
     rows = store.read(DUPLICATES, columns=["clip_id", "kept_clip_id", "cosine"])
-    worse, better = (keys_of(rows[name].to_pylist()) for name in ("clip_id", "kept_clip_id"))
+    worse, better = (keys_of(rows[name]) for name in ("clip_id", "kept_clip_id"))
     keys = np.unique(np.concatenate([worse, better]))
     return keys, Pairs(np.searchsorted(keys, worse), np.searchsorted(keys, better), rows["cosine"].to_numpy())
 

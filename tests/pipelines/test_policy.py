@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import hypothesis
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import strategies as st
 
 from pipelines.policy.rules import CLASSICAL, WITH_CLIP, PolicyConfig, Rule, judge, move_bound, select
+from pipelines.policy.twins import Pairs, keys_of
 from pipelines.policy.verdicts import damaged_share, skipped
 from pipelines.recipes import RECIPES
 from schemas.errors import ConfigError
@@ -89,3 +92,16 @@ def test_every_rule_reads_a_column_that_some_stage_writes() -> None:
     assert set(skipped(WITH_CLIP, set(), False)) == {r.name for r in WITH_CLIP}  # raises on an unknown column
     with pytest.raises(ConfigError, match=r"no stage writes; near it: score_blur\.edge"):
         skipped((Rule(name="x", column="score_blur.egde", min=0.0, reason="r"),), set(), False)
+
+
+@hypothesis.given(st.lists(st.text("0123456789abcdef", min_size=1, max_size=20), max_size=8), st.integers(0, 8))
+def test_a_twin_is_known_by_the_first_digits_of_its_id(ids: list[str], cut: int) -> None:
+    expected = [int(i[:15], 16) for i in ids]
+    whole = pa.array(ids, pa.string())
+    assert keys_of(ids).tolist() == keys_of(pa.chunked_array([whole[:cut], whole[cut:]])).tolist() == expected
+
+
+def test_of_twins_that_are_each_better_than_the_other_none_can_stay() -> None:
+    circle = Pairs(np.array([0, 1]), np.array([1, 0]), np.array([0.9, 0.9]))
+    with pytest.raises(ValueError, match="table `duplicates` is wrong"):
+        circle.settle(np.ones(2, bool), [(None, 0.5)])
