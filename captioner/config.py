@@ -7,6 +7,7 @@ from captioner.frames import FrameSpec
 from captioner.pairs.config import PairSources
 from captioner.prompt import CURRENT
 from captioner.train.config import LoraConfig, TrainConfig
+from captioner.verify import VerifyConfig
 
 METHODS = ("scratch", "lora")
 
@@ -28,6 +29,7 @@ class CaptionerConfig:
     language: str = "en"
     """ISO 639-1 code of the language that captions in free prose must be in; empty for any."""
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
+    verify: VerifyConfig = dataclasses.field(default_factory=VerifyConfig)
     pairs: PairSources = dataclasses.field(default_factory=PairSources)
     """Which (clip, captions) pairs it learns from."""
     method: str = "scratch"

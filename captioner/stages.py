@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from captioner.backends import SEE_MORE
 from captioner.backends.base import TRAINED
+from captioner.claims_stage import CLAIMS_STAGE
 from captioner.config import Captioning, Tuning
 from captioner.describe import Job, Origin, failed_row, key_of, load_describer, settled
 from captioner.frames import FrameSpec
@@ -333,4 +334,4 @@ CAPTIONS_STAGE = Stage(
     optional=(CAPTIONER_CHECKPOINT,),
     doc="Writes a short and a dense caption for every clip that was kept.",
 )
-STAGES: tuple[Stage, ...] = (PAIRS_STAGE, CAPTIONER_MODEL, CAPTIONS_STAGE)
+STAGES: tuple[Stage, ...] = (PAIRS_STAGE, CAPTIONER_MODEL, CAPTIONS_STAGE, CLAIMS_STAGE)

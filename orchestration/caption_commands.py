@@ -1,4 +1,4 @@
-"""Commands about captions that are there: `dailies caption replay`."""
+"""Commands about captions and their claims: `dailies caption replay`, `dailies captioner verify-claims`."""
 
 import argparse
 
@@ -20,3 +20,30 @@ def replay(question: Ask, args: argparse.Namespace) -> Answer:
         lines.append(f"{d['clip_id']} [{d['batch']}] {', '.join(d['what'])}\n  was: {d['before']}\n  now: {d['after']}")
     then = "caption" if found["stale"] else "captioner evaluate"
     return Answer(found, "\n".join(lines), question.command(then), exit_code=1 if found["differ"] else 0)
+
+
+def verify_claims(question: Ask, args: argparse.Namespace) -> Answer:
+    """The counterfactual test on planted wrong claims and on true ones."""
+    import torch
+
+    from captioner.train.planted import measure
+    from captioner.train.examine import trained
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _, loaded, pairs = trained(question.readable())
+        found = measure(loaded, pairs[: args.pairs], question.config().captioner.verify)
+    finally:
+        torch.set_num_threads(before)
+    lines = []
+    for name, title in (
+        ("planted", "planted wrong claims that are contradicted"),
+        ("false_alarms", "true claims that are contradicted"),
+        ("own_errors", "the captioner's own wrong claims that are contradicted"),
+        ("own_right", "the captioner's own right claims that are contradicted"),
+    ):
+        lines.append(title)
+        for group, r in found[name].items():
+            lines.append(f"  {group:<18} {r['rate']:.3f} [{r['low']:.3f}, {r['high']:.3f}]  n {r['n']}")
+    return Answer(found, "\n".join(lines), question.command("caption"))

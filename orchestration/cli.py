@@ -156,6 +156,9 @@ def parser() -> argparse.ArgumentParser:
     add("evaluate", "its claims on held-out pairs, counted", _lazily("run_commands", "captioner_evaluate"), captioner)
     merge = add("merge", "the LoRA adapter and its base as one model", _lazily("captioner_command", "merge"), captioner)
     merge.add_argument("--to", required=True, metavar="FOLDER", help="a new folder; servers such as vLLM load it")
+    what = "the counterfactual test: how many planted wrong claims it finds, and its false alarms, with intervals"
+    planted = add("verify-claims", what, _lazily("caption_commands", "verify_claims"), captioner)
+    planted.add_argument("--pairs", type=int, help="held-out pairs at most (default: all)")
     caption = add("caption", "short and dense captions of what was kept; or make some again and compare", _caption)
     again = "make a sample of captions again and say which come out otherwise (exit code 1 if any does)"
     caption.add_argument("what", nargs="?", choices=("replay",), help=f"replay: {again}")

@@ -99,6 +99,47 @@ class CaptionScore:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedClaim:
+    """One thing that a caption says, and whether the clip bears it out."""
+
+    field: str = column("color, shape, size, motion, event, relation, count, camera or background; or sentence.")
+    place: int = column("Which subject or event, from 0.", range="[0, inf)")
+    value: str = column("What is said.")
+    sentence: int = column("Which sentence of the dense caption says it, from 0; -1 if it cannot be told.")
+    verdict: str = column("supported, contradicted or unverifiable.")
+    gap: float | None = column("How much likelier than the best alternative; null: not asked.", unit="nat")
+    bound: float | None = column("Gap below which it is contradicted; null: its field cannot be verified.", unit="nat")
+    rival: str = column("That alternative; empty if there is none.")
+    fall: float | None = column(
+        "What the caption loses on corruptions that would make it false; null: none would.", unit="nat"
+    )
+    verifier: str = column("Who says so: kind and digest of the weights; empty for nobody.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedCaption:
+    """A caption claim by claim, and the same without the claims that are contradicted."""
+
+    clip_id: str = column("The clip.")
+    short: str = column("The short caption without contradicted claims.")
+    dense: str = column("The dense caption without contradicted claims; as it was if there are none.")
+    fields: Fields | None = column("The same as a record; null for free prose.")
+    claims: list[CheckedClaim] = column("All claims of the dense caption as it was written, in reading order.")
+    supported: int = column("Claims that the clip bears out.")
+    contradicted: int = column("Claims that were struck out.")
+    unverifiable: int = column("Claims of which nothing can be said.")
+    contradicted_share: float = column("Contradicted of all claims; 0 if there are none.", range="[0, 1]")
+    worst_gap: float | None = column("The smallest gap less its bound; null if nothing was asked.", unit="nat")
+    fall_reversed: float | None = column("What the caption loses on the clip played backwards.", unit="nat")
+    fall_mirrored: float | None = column("What it loses on the mirrored clip.", unit="nat")
+    fall_hue: float | None = column("What it loses on the clip in other colours.", unit="nat")
+    fall_frozen: float | None = column("What it loses on one frame held.", unit="nat")
+    fall_blanked: float | None = column("What it loses on the clip without its subjects.", unit="nat")
+    reason: str = column("Why nothing was asked; empty if it was.")
+    made_by: str = column("Digest of code version, config and models.", default="")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """A (clip, captions) pair to learn from: a handful of frames with their truth."""
 
@@ -164,6 +205,9 @@ class Listed:
 
 CAPTIONS = Table("captions", Caption, ("clip_id",), doc="Short and dense captions with provenance.")
 CAPTION_SCORES = Table("caption_scores", CaptionScore, ("clip_id",), doc="CLIP evidence for each caption.")
+CAPTION_CLAIMS = Table(
+    "caption_claims", CheckedCaption, ("clip_id",), doc="Captions claim by claim, and without what is contradicted."
+)
 SYNTHETIC_PAIRS = Table(
     "synthetic_pairs", Pair, ("pair_id",), partitioned=False, doc="Rendered (clip, captions) pairs with their truth."
 )

@@ -16,7 +16,7 @@ from schemas.captions import Fields, Subject
 
 SIZES = ("small", "large")
 NUM_VARIANTS = 4
-_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _RESERVED = frozenset(["is", "that", "which", "then", "it", "and", "the", "a", "an", "behind"])
 _NO_MOTION = "in view"  # stands for no motion; no value may be this
 _VALUE = r"[a-z0-9][a-z0-9' -]*"
@@ -33,8 +33,8 @@ def check(fields: Fields) -> Fields:
     A value is made of lowercase words and has none of the words that hold sentences together (`is`, `then`,
     ...).  A colour is one word; a shape of several words needs a colour in front of it.
     """
-    if not 1 <= len(fields.subjects) < len(_COUNTS):
-        raise ValueError(f"a caption has 1 to {len(_COUNTS) - 1} subjects, got {len(fields.subjects)}")
+    if not 1 <= len(fields.subjects) < len(COUNT_WORDS):
+        raise ValueError(f"a caption has 1 to {len(COUNT_WORDS) - 1} subjects, got {len(fields.subjects)}")
     for field, value in claims(fields):
         if field != "count":
             _check_value(field, value)
@@ -83,7 +83,7 @@ def render_dense(fields: Fields, variant: int = 0) -> str:
     check(fields)
     v = variant % NUM_VARIANTS
     subjects = [_subject(subject, v) for subject in fields.subjects]
-    count = _COUNTS[len(subjects)]
+    count = COUNT_WORDS[len(subjects)]
     head = [(f"{count.capitalize()} subjects are visible.", f"There are {count} subjects.")[v % 2]] * (
         len(subjects) > 1
     )
@@ -162,6 +162,14 @@ def split_sentences(text: str) -> list[str]:
     return [s for s in re.split(r"(?<=[.!?])\s+", text.strip()) if s]
 
 
+def says(sentence: str) -> dict[str, str]:
+    """What one sentence of a dense caption asserts, by field (`noun` for a subject); nothing if it is no such one."""
+    try:
+        return _match(sentence)
+    except Unparsable:
+        return {}
+
+
 def _sentences(text: str) -> list[str]:
     sentences = split_sentences(text)
     if not sentences:
@@ -174,7 +182,7 @@ def _sentences(text: str) -> list[str]:
 def _check_count(said: str, found: int) -> None:
     if not found:
         raise Unparsable("the caption names no subject")
-    if said not in _COUNTS or _COUNTS.index(said) != found:
+    if said not in COUNT_WORDS or COUNT_WORDS.index(said) != found:
         raise Unparsable(f"the caption speaks of {said} and names {found} subjects")
 
 

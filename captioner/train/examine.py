@@ -10,10 +10,10 @@ import torch
 
 from captioner import evaluate
 from captioner.stages import pair_of
-from captioner.train.checkpoint import KIND, load_checkpoint
+from captioner.train.checkpoint import KIND, Loaded, load_checkpoint
 from captioner.train.data import Example, example, slot_values
 from captioner.train.train import claims_of
-from schemas.captions import PAIRS
+from schemas.captions import PAIRS, Pair
 from schemas.checkpoints import CAPTIONER_CHECKPOINT, Checkpoint
 from schemas.errors import ConfigError, MissingTable
 from schemas.store import Store
@@ -30,15 +30,7 @@ def examine(store: Store, *, threads: int = 1) -> dict[str, Any]:
         MissingTable: If no captioner was trained under this root.
         ConfigError: If the trained checkpoint is an adapter, or no pair is held out.
     """
-    if store.committed(CAPTIONER_CHECKPOINT) is None:
-        raise MissingTable(f"no captioner was trained under {store.root}: run `dailies captioner train` first")
-    row = to_rows(store.read(CAPTIONER_CHECKPOINT), Checkpoint)[0]
-    if row.kind != KIND:
-        raise ConfigError(f"the trained checkpoint is a `{row.kind}`; only our own captioner is examined on its pairs")
-    loaded = load_checkpoint(store.fetch(row.path))
-    pairs = [pair_of(r) for r in store.read(PAIRS).to_pylist() if r["split"] == "held_out"]
-    if not pairs:
-        raise ConfigError("no pair is held out: raise `curation.synthetic.pairs.held_out`")
+    row, loaded, pairs = trained(store)
     slots = slot_values([p.fields for p in pairs])
     examples: list[Example] = [example(p, loaded.frames, loaded.tokenizer, slots) for p in pairs]
     before = torch.get_num_threads()
@@ -48,3 +40,22 @@ def examine(store: Store, *, threads: int = 1) -> dict[str, Any]:
     finally:
         torch.set_num_threads(before)
     return {**evaluate.report(counted), "captioner": row.digest}
+
+
+def trained(store: Store) -> tuple[Checkpoint, Loaded, list[Pair]]:
+    """The captioner that was trained here, and the pairs it was not trained on.
+
+    Raises:
+        MissingTable: If no captioner was trained under this root.
+        ConfigError: If the trained checkpoint is an adapter, or no pair is held out.
+    """
+    if store.committed(CAPTIONER_CHECKPOINT) is None:
+        raise MissingTable(f"no captioner was trained under {store.root}: run `dailies captioner train` first")
+    row = to_rows(store.read(CAPTIONER_CHECKPOINT), Checkpoint)[0]
+    if row.kind != KIND:
+        raise ConfigError(f"the trained checkpoint is a `{row.kind}`; only our own captioner is examined on its pairs")
+    loaded = load_checkpoint(store.fetch(row.path))
+    pairs = [pair_of(r) for r in store.read(PAIRS).to_pylist() if r["split"] == "held_out"]
+    if not pairs:
+        raise ConfigError("no pair is held out: raise `curation.synthetic.pairs.held_out`")
+    return row, loaded, pairs
