@@ -26,8 +26,8 @@ def verify_claims(question: Ask, args: argparse.Namespace) -> Answer:
     """The counterfactual test on planted wrong claims and on true ones."""
     import torch
 
-    from captioner.train.planted import measure
     from captioner.train.examine import trained
+    from captioner.train.planted import measure
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

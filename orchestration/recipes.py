@@ -106,7 +106,13 @@ def lora() -> Recipe:
     return _compose("lora")
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"demo": demo, "thorough": thorough, "footage": footage, "tiny": tiny, "lora": lora}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "demo": demo,
+    "thorough": thorough,
+    "footage": footage,
+    "tiny": tiny,
+    "lora": lora,
+}
 
 
 def recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
