@@ -20,6 +20,8 @@ _MAY_BE_EMPTY = (
     "clusters",
     "fingerprints",
     "pairs_left_out",
+    "caption_claims",
+    "caption_verdicts",
     "skipped",
     "validation",
     "score_aesthetic",

@@ -93,7 +93,7 @@ def curate(question: Ask, args: argparse.Namespace) -> Answer:
 
 def caption(question: Ask, args: argparse.Namespace) -> Answer:
     """Captions of what was kept, with the captioner trained first if there is none."""
-    return run_named(question, ["captions", "caption_scores"], "manifest freeze", with_models=True)
+    return run_named(question, ["captions", "caption_scores", "caption_claims"], "manifest freeze", with_models=True)
 
 
 def captioner_evaluate(question: Ask, args: argparse.Namespace) -> Answer:

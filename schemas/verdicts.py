@@ -41,4 +41,11 @@ class Selection:
 
 
 VERDICTS = Table("verdicts", VerdictRow, ("clip_id", "rule"), doc="One row per clip and rule.")
+CAPTION_VERDICTS = Table(
+    "caption_verdicts",
+    VerdictRow,
+    ("clip_id", "rule"),
+    partitioned=False,
+    doc="One row per captioned clip and rule of the caption gate.",
+)
 SELECTIONS = Table("selections", Selection, ("clip_id",), doc="The policy's final word per clip.")

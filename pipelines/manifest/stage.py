@@ -1,7 +1,9 @@
 """Stage `manifest`: freeze the kept and captioned clips of all batches as an immutable snapshot.
 
-A clip is in if the policy kept it, its file is there, and its caption is ok.  The snapshot's digest is a
-hash of its rows, so the same content has the same name, whoever froze it and when.
+A clip is in if the policy kept it, its file is there, its caption is ok, and the caption gate lets it pass
+(`pipelines/manifest/gate.py`).  Where a caption's claims were checked, the texts are those without what the clip
+contradicts.  The snapshot's digest is a hash of its rows, so the same content has the same name, whoever froze it and
+when.
 `<root>/manifests/<digest>/part-00000.parquet` is written first and `_manifest.json` last: a folder without
 it is not a manifest.  The table `manifest` holds the newest snapshot's rows.
 """
@@ -18,18 +20,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.execute import Context, Output, Stage
+from pipelines.manifest.gate import CAPTION_RULES, gate_rules, judged
+from pipelines.policy.rules import Rule
 from pipelines.policy.twins import Bounds, pairs_of, reads_twins
 from pipelines.scorers import SCORERS
 from pipelines.scorers.clip import CLIP_OUTPUTS
 from pipelines.scorers.ocr import SCORE_OCR
-from schemas.captions import CAPTION_SCORES, CAPTIONS, CaptionStatus
+from schemas.captions import CAPTION_CLAIMS, CAPTION_SCORES, CAPTIONS, CaptionStatus
 from schemas.clips import CLIP_FILES, CLIPS
 from schemas.ids import canonical_json, digest
 from schemas.manifest import MANIFEST, ManifestRow
 from schemas.scores import CLUSTERS, DUPLICATES
 from schemas.store import ROW_GROUP_ROWS, Store, content_digest
 from schemas.table import Table
-from schemas.verdicts import SELECTIONS, Verdict
+from schemas.verdicts import CAPTION_VERDICTS, SELECTIONS, Verdict, VerdictRow
 from schemas.videos import VIDEOS
 
 _SCORES: tuple[Table, ...] = (*(s.table for s in SCORERS), SCORE_OCR, *CLIP_OUTPUTS, CAPTION_SCORES)
@@ -45,6 +49,12 @@ class ManifestConfig:
     """Smallest mean CLIP cosine of a dense caption, [-1, 1]; None for no bound."""
     cluster_weights: bool = True
     """Sampling weights by the size of a clip's group of like clips (table `clusters`); 1 for all otherwise."""
+    caption_rules: tuple[Rule, ...] = CAPTION_RULES
+    """The caption gate: rules over `caption_scores` and `caption_claims`."""
+    caption_bounds: tuple[str, ...] = ()
+    """Bounds of the gate moved, as in a policy: `contradicted.max=0.2`, `caption_scores.dense_min.min=0`."""
+    checked_texts: bool = True
+    """Take captions without the claims that their clips contradict, where claims were checked."""
 
 
 def _rows_by_clip(store: Store, table: Table, batch: str) -> dict[str, dict[str, Any]]:
@@ -54,13 +64,15 @@ def _rows_by_clip(store: Store, table: Table, batch: str) -> dict[str, dict[str,
 
 
 def batch_rows(
-    store: Store, batch: str, policy: str, config: ManifestConfig
-) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Rows of one batch, and how many kept clips are left out for what reason."""
+    store: Store, batch: str, policy: str, config: ManifestConfig, made_by: str = ""
+) -> tuple[list[dict[str, Any]], Counter[str], list[VerdictRow]]:
+    """Rows of one batch, how many kept clips are left out for what reason, and the caption gate's verdicts."""
     left_out: Counter[str] = Counter()
+    verdicts: list[VerdictRow] = []
+    rules = gate_rules(config.caption_rules, config.caption_bounds)
     videos = {v["video_id"]: v for v in store.read(VIDEOS, batch=batch).to_pylist() if v["duplicate_of"] is None}
     clips, files = _rows_by_clip(store, CLIPS, batch), _rows_by_clip(store, CLIP_FILES, batch)
-    captions = _rows_by_clip(store, CAPTIONS, batch)
+    captions, claims = _rows_by_clip(store, CAPTIONS, batch), _rows_by_clip(store, CAPTION_CLAIMS, batch)
     scores = {t.name: _rows_by_clip(store, t, batch) for t in _SCORES}
     rows = []
     for selection in store.read(SELECTIONS, batch=batch).to_pylist():
@@ -71,11 +83,17 @@ def batch_rows(
         known = _scores_of(name, scores)
         dense = known.get("caption_scores.dense_mean")
         reason = _left_out(file, caption, dense, config)
+        if not reason:
+            words = judged(name, known, claims.get(name), rules, made_by)
+            verdicts += words
+            reason = next((f"caption_gate_{w.rule}" for w in words if w.verdict == Verdict.REJECT), "")
         if reason or file is None or caption is None:
             left_out[reason] += 1
             continue
+        said = claims[name] if config.checked_texts and name in claims else {}
+        caption = {**caption, **{k: said[k] for k in ("short", "dense", "fields") if k in said}}
         rows.append(_row(clips[name], videos[clips[name]["video_id"]], file, caption, known, batch, policy))
-    return rows, left_out
+    return rows, left_out, verdicts
 
 
 def _left_out(
@@ -160,10 +178,13 @@ def _manifest(context: Context) -> Output:
     rows: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
     batches = store.batches(SELECTIONS)
+    verdicts: dict[tuple[str, str], VerdictRow] = {}
     for batch in batches:
-        more, missing = batch_rows(store, batch, policy, config)
+        more, missing, words = batch_rows(store, batch, policy, config, context.made_by)
         rows += more
         left_out += missing
+        for word in words:
+            verdicts.setdefault((word.clip_id, word.rule), word)
     rows, repeated = _first_of_each(rows)
     bounds = [(r.min, r.max) for r in rules if reads_twins(r)]
     single = _without_twins(rows, context.read_optional(DUPLICATES), bounds)
@@ -188,7 +209,8 @@ def _manifest(context: Context) -> Output:
         **{f"left_out_{k}": v for k, v in sorted(left_out.items()) if v},
         **{f"aspect_{k}": v for k, v in sorted(Counter(aspect(r["width"], r["height"]) for r in rows).items())},
     }
-    return Output({MANIFEST.name: table}, metrics=metrics)
+    gate = CAPTION_VERDICTS.from_rows(verdicts.values())
+    return Output({MANIFEST.name: table, CAPTION_VERDICTS.name: gate}, metrics=metrics)
 
 
 def _first_of_each(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
@@ -234,10 +256,10 @@ def aspect(width: int, height: int) -> str:
 
 MANIFEST_STAGE = Stage(
     name="manifest",
-    version=3,  # near-duplicates are left out where the policy's rule on likeness says so
+    version=4,  # captions without what their clips contradict, behind a gate
     reads=(SELECTIONS, CLIPS, VIDEOS, CLIP_FILES, CAPTIONS, *(s.table for s in SCORERS)),
-    optional=(SCORE_OCR, *CLIP_OUTPUTS, CAPTION_SCORES, DUPLICATES, CLUSTERS),
-    writes=(MANIFEST,),
+    optional=(SCORE_OCR, *CLIP_OUTPUTS, CAPTION_SCORES, CAPTION_CLAIMS, DUPLICATES, CLUSTERS),
+    writes=(MANIFEST, CAPTION_VERDICTS),
     run=_manifest,
     settings=lambda config: (config.manifest, config.policy.resolved()),
     doc="Freeze kept and captioned clips as an immutable snapshot.",
