@@ -20,8 +20,8 @@ from schemas.ids import digest
 from schemas.store import Store
 
 KIND = "captioner"
-FORMAT = 1
-"""Raise when a checkpoint written before can no longer be read."""
+FORMAT = 2
+"""Raise when a checkpoint written before can no longer be read.  2: heads that tell the LM (`spelled`)."""
 _WEIGHTS, _SHORT, _CONFIG = "model.safetensors", "short.safetensors", "config.json"
 
 
@@ -77,9 +77,9 @@ def load_checkpoint(folder: str) -> Loaded:
         config = json.loads((path / _CONFIG).read_text())
         if config.get("kind") != KIND:
             raise ModelError(f"{folder} holds a `{config.get('kind')}`, not a captioner")
-        if config.get("format", FORMAT) != FORMAT:
+        if config.get("format", 1) != FORMAT:
             raise ModelError(
-                f"captioner checkpoint {folder} has format {config['format']}, this version reads {FORMAT}: "
+                f"captioner checkpoint {folder} has format {config.get('format', 1)}, this version reads {FORMAT}: "
                 "run stage `captioner_model` again, or use the version that wrote it"
             )
         found = _digest(path)
