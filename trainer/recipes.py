@@ -9,9 +9,11 @@ from collections.abc import Callable
 from trainer.autoencoder.config import AutoencoderConfig
 from trainer.config import DitConfig, DrawConfig, LatentConfig, OptimizerConfig, SamplingConfig, TrainerConfig
 from trainer.flow import FlowConfig
+from trainer.launch import LaunchConfig
 from trainer.model.config import ModelConfig, TextConfig
 from trainer.plan import PlanConfig
 from trainer.shapes import ShapeConfig
+from trainer.validate import ValidationConfig
 
 
 def demo() -> TrainerConfig:
@@ -93,7 +95,8 @@ def full() -> TrainerConfig:
     Weights are named, not shipped: the first run downloads them, or `--set trainer.autoencoder.pretrained=PATH` names a
     local copy. Not run in this repository.
 
-    Run:     dailies stage dit --recipe full
+    Run:     dailies stage dit --recipe full; on four GPUs with --set trainer.launch.workers=4, sharded with
+             --set trainer.launch.mode=shard, by Ray Train with --set trainer.launch.launcher=ray
     """
     return TrainerConfig(
         shape=ShapeConfig(train_fps=16.0, max_frames=81, max_area=480 * 832, max_tokens=32_768, patch=2),
@@ -108,9 +111,17 @@ def full() -> TrainerConfig:
             draw=DrawConfig(tasks=("text_to_video:0.7", "image_to_video:0.3")),
             flow=FlowConfig(shift=3.0, shift_tokens=4096),
             optimizer=OptimizerConfig(
-                steps=200_000, learning_rate=1e-4, warmup_steps=2000, ema=0.9999, device="cuda", snapshot_every_s=900
+                steps=200_000,
+                learning_rate=1e-4,
+                warmup_steps=2000,
+                ema=0.9999,
+                device="cuda",
+                precision="bfloat16",
+                snapshot_every_s=900,
             ),
+            validation=ValidationConfig(every=2000, holdout=0.002, clips=48),
         ),
+        launch=LaunchConfig(recompute=True),
         sampling=dataclasses.replace(SamplingConfig(), steps=50, guidance=5.0),
     )
 

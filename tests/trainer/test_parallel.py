@@ -123,6 +123,17 @@ def test_recomputing_blocks_changes_no_loss() -> None:
         made.close()
 
 
+def test_bfloat16_follows_float32_with_float32_weights() -> None:
+    with deterministic(1):
+        plain, half = trainer(), trainer("optimizer.precision=bfloat16")
+        losses = [(plain.train_step()[1]["loss"], half.train_step()[1]["loss"]) for _ in range(3)]
+    assert all(b == pytest.approx(a, rel=0.02) for a, b in losses)
+    assert any(a != b for a, b in losses)
+    assert all(v.dtype == torch.float32 for v in half.tensors().values() if v.dtype != torch.float64)
+    for made in (plain, half):
+        made.close()
+
+
 def test_packs_are_dealt_whole_evenly_and_by_cost() -> None:
     rng = random.Random(0)
     for _ in range(200):
