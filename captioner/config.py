@@ -3,6 +3,7 @@
 import dataclasses
 
 from captioner.backends.base import BACKEND_NAMES, ApiConfig, Decoding, VlmConfig
+from captioner.expand.config import ExpandConfig
 from captioner.frames import FrameSpec
 from captioner.pairs.config import PairSources
 from captioner.prompt import CURRENT
@@ -32,6 +33,8 @@ class CaptionerConfig:
     verify: VerifyConfig = dataclasses.field(default_factory=VerifyConfig)
     pairs: PairSources = dataclasses.field(default_factory=PairSources)
     """Which (clip, captions) pairs it learns from."""
+    expand: ExpandConfig = dataclasses.field(default_factory=ExpandConfig)
+    """How short prompts become dense captions."""
     method: str = "scratch"
     """What stage `captioner_model` trains: scratch (our own small model) or lora (an adapter of `vlm`)."""
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)

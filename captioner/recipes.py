@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from captioner.backends.base import TRAINED, VlmConfig
 from captioner.config import CaptionerConfig
+from captioner.expand.config import ExpandConfig, LmTraining
 from captioner.frames import FrameSpec
 from captioner.train.config import ModelConfig, TrainConfig
 
@@ -30,6 +31,11 @@ def thorough() -> CaptionerConfig:
 def tiny() -> CaptionerConfig:
     """For tests: the same code in seconds.  Its captions are wrong."""
     return CaptionerConfig(
+        expand=ExpandConfig(
+            candidates=2,
+            max_tokens=40,
+            lm=LmTraining(steps=4, batch_size=4, warmup_steps=1, width=16, layers=1, heads=2, vocabulary=300),
+        ),
         train=TrainConfig(
             steps=6,
             batch_size=4,
@@ -48,7 +54,7 @@ def tiny() -> CaptionerConfig:
                 vocabulary=300,
             ),
             frames=FrameSpec(num_frames=4, area=24 * 24),
-        )
+        ),
     )
 
 

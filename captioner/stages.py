@@ -18,6 +18,7 @@ from captioner.backends.base import TRAINED
 from captioner.claims_stage import CLAIMS_STAGE
 from captioner.config import Captioning, Tuning
 from captioner.describe import Job, Origin, failed_row, key_of, load_describer, settled
+from captioner.expand.stage import EXPANDER
 from captioner.frames import FrameSpec
 from captioner.jobs import chunked, look
 from captioner.pairs.read import fields_of
@@ -334,4 +335,4 @@ CAPTIONS_STAGE = Stage(
     optional=(CAPTIONER_CHECKPOINT,),
     doc="Writes a short and a dense caption for every clip that was kept.",
 )
-STAGES: tuple[Stage, ...] = (PAIRS_STAGE, CAPTIONER_MODEL, CAPTIONS_STAGE, CLAIMS_STAGE)
+STAGES: tuple[Stage, ...] = (PAIRS_STAGE, CAPTIONER_MODEL, CAPTIONS_STAGE, CLAIMS_STAGE, EXPANDER)

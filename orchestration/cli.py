@@ -25,7 +25,7 @@ Raw footage in; a curated, densely captioned Parquet manifest and a native-shape
   start here    demo, doctor, selftest
   curation      curate FOLDER, stage NAME, whatif, label, calibrate
   captions      captioner train, captioner evaluate, caption, manifest freeze, manifest list, export
-  training      train autoencoder, train dit, train verify, train replay, sample, credentials, evaluate
+  training      train autoencoder, train dit, train verify, train replay, expand, sample, credentials, evaluate
   look          report, sql, audit CLIP_ID, explain clip|step, diff A B, forget VIDEO
   services      up, ui, down
 """
@@ -186,6 +186,14 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--dry-run", action="store_true", help="dit: what would be trained, what not and why, and the cost"
     )
+    expand = add("expand", "a short prompt as a dense caption, and what was added", _lazily("expand_command", "expand"))
+    expand.description = (
+        "Write a short prompt out as a dense caption in the style of this root's captions, which is what its video "
+        "model was trained on. Every fact of the prompt is kept, or the prompt is refused; what was added is said. "
+        "Who writes: --set captioner.expand.writer=trained (the default), retrieval, transformers or openai_api."
+    )
+    expand.add_argument("prompt", help="what to show, in any words")
+    expand.add_argument("--seed", type=int, default=0, help="another seed adds other things (default: 0)")
     sample = add("sample", "a video or picture from a prompt and what is given", _lazily("sample_command", "sample"))
     sample_command.options(sample)
     credentials = add("credentials", "what a generated file says of itself", _lazily("sample_command", "credentials"))

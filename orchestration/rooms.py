@@ -31,6 +31,7 @@ OTHER_ROOMS = "DAILIES_ROOMS"
 """Environment variable that names a module whose `PLACED` and `RECIPES` take the place of ours (tests, own graphs)."""
 _COST = {
     "captioner_model": 30, "dit": 20, "autoencoder": 12, "footage": 6, "clip_model": 5, "synthetic_pairs": 4, "scan": 4,
+    "expander": 3,
 }  # fmt: skip
 """About how long a stage takes in the demo, in units of a short one; decides nothing but which starts first."""
 SYNTHETIC_ONLY = "footage"

@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from orchestration.ask import Answer, Ask
+from orchestration.ask import Answer, Ask, say
 from schemas.errors import UsageError
 
 HELP = """\
@@ -36,6 +36,9 @@ def options(sample: argparse.ArgumentParser) -> None:
     sample.formatter_class = argparse.RawDescriptionHelpFormatter
     sample.description = HELP
     sample.add_argument("--prompt", required=True, help="what to show")
+    sample.add_argument(
+        "--expand", action="store_true", help="write the prompt out as a dense caption first (`dailies expand`)"
+    )
     sample.add_argument(
         "--size", metavar="WIDTHxHEIGHT", help="pixels (default: the given video's shape at the size of training)"
     )
@@ -79,12 +82,23 @@ def sample(question: Ask, args: argparse.Namespace) -> Answer:
         raise UsageError(str(e)) from e
     from trainer.on_demand import as_text, sample_one
 
+    expansion = None
+    if args.expand:
+        from orchestration import expand_command
+
+        sampling.policy.check(args.prompt)
+        expansion = expand_command.expanded(question, args.prompt, args.seed)
+        say(expand_command.as_text(expansion))
+        wish = dataclasses.replace(wish, prompt_used=expansion.expanded)
     made = sample_one(store, sampling, config.shape, wish)
     path = store.at(made.path)
     then = "evaluate"
     if args.draft:
         then = f"sample --prompt {args.prompt!r} --seed {args.seed} --from-draft (and the same options)"
-    return Answer({"path": path, **made.facts}, as_text(made.facts, path), question.command(then))
+    found = {"path": path, **made.facts}
+    if expansion:
+        found["expansion"] = dataclasses.asdict(expansion)
+    return Answer(found, as_text(made.facts, path), question.command(then))
 
 
 def wish_of(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # torch-free, but not needed by the parser

@@ -10,7 +10,7 @@ class Checkpoint:
     """One set of weights (safetensors) with its config and card in a folder named by their digest."""
 
     digest: str = column("Digest of the weights file.")
-    kind: str = column("clip, captioner, autoencoder or dit.")
+    kind: str = column("clip, captioner, autoencoder, dit or expander.")
     path: str = column("Folder, relative to the root.")
     knows: str = column("What it was trained on: `synthetic`, `footage` or `general` (pretrained).")
     trained_on: str = column("Digest of the training data (a manifest digest for the dit).")
@@ -28,3 +28,4 @@ CLIP_CHECKPOINT = checkpoint_table("clip")
 CAPTIONER_CHECKPOINT = checkpoint_table("captioner")
 AUTOENCODER_CHECKPOINT = checkpoint_table("autoencoder")
 DIT_CHECKPOINT = checkpoint_table("dit")
+EXPANDER_CHECKPOINT = checkpoint_table("expander")

@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 
 import duckdb
+import pytest
 
-from orchestration import checks, recipes, rooms
+from orchestration import checks, cli, recipes, rooms
 from pipelines.execute import Local, Result, run_stage
 from schemas.ledger import SKIPPED
 from schemas.store import Store
@@ -144,3 +145,19 @@ def test_what_was_finished_from_older_frames_is_not_taken_for_new(house: Path, t
             for t in rooms.named(stage).stage.writes
         }
     assert tables["with parts"] == tables["without parts"]
+
+
+def test_a_prompt_is_expanded_sampled_and_both_texts_are_in_the_credentials(
+    house: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(house, root)
+    words = ["sample", "--prompt", "a red square moves left", "--expand", "--size", "32x32", "--frames", "1"]
+    assert cli.main([*words, "--root", str(root), "--recipe", "tiny", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    expanded = found["expansion"]["expanded"]
+    assert (found["prompt"], found["prompt_used"]) == ("a red square moves left", expanded)
+    assert {"red", "square", "left"} <= set(expanded.lower().strip(".").replace(".", " ").split())
+    assert cli.main(["credentials", found["path"], "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)["generation"]
+    assert (made["prompt"], made["prompt_used"]) == ("a red square moves left", expanded)

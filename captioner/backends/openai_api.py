@@ -51,7 +51,7 @@ class OpenaiApi(Backend):
         self._config, self._down = config, False
         self.engine = f"openai api at {config.url}"
         try:
-            self.model = config.model or str(self._call("/models", None)["data"][0]["id"])
+            self.model = config.model or str(self.call("/models", None)["data"][0]["id"])
         except (Unanswered, KeyError, IndexError, TypeError) as e:
             raise WorldError(
                 f"the captioner's server {config.url} does not say which model it has ({e}): start it, or name "
@@ -73,7 +73,7 @@ class OpenaiApi(Backend):
         pictures = [{"type": "image_url", "image_url": {"url": _data_url(f)}} for f in clip.frames]
         text = f"{prompt.text}\nThe pictures are frames of one clip in order, at {times} seconds."
         record = {"name": "caption", "schema": SCHEMA, "strict": True}
-        answer = self._call(
+        answer = self.call(
             "/chat/completions",
             {
                 "model": self.model,
@@ -95,7 +95,7 @@ class OpenaiApi(Backend):
             raise Unanswered(why, passing=False) from None
         return Written(said, count, LENGTH if choice.get("finish_reason") == "length" else STOP)
 
-    def _call(self, path: str, body: dict[str, Any] | None) -> Any:
+    def call(self, path: str, body: dict[str, Any] | None) -> Any:
         """The answer, asked for as often as the config allows.
 
         Raises:
