@@ -16,6 +16,13 @@ from trainer.model.attention import Segments, attention
 from trainer.model.rope import rotate
 
 
+class Norm(nn.RMSNorm):
+    """RMS norm in the dtype of its input: under autocast a float32 weight would keep it from the fused kernel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class Attention(nn.Module):
     """Multi-head attention with RMS-normed queries and keys."""
 
@@ -25,8 +32,8 @@ class Attention(nn.Module):
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(key_width or width, 2 * width)
         self.out = nn.Linear(width, width)
-        self.norm_query = nn.RMSNorm(width // heads, eps=1e-6)
-        self.norm_key = nn.RMSNorm(width // heads, eps=1e-6)
+        self.norm_query = Norm(width // heads, eps=1e-6)
+        self.norm_key = Norm(width // heads, eps=1e-6)
 
     def forward(
         self,
