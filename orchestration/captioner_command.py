@@ -90,7 +90,8 @@ def _written(path: str) -> list[Listed]:
     from captioner.pairs.read import check_rows, read_rows
 
     last = {str(row.get("clip_id")): row for row in read_rows(path)}
-    return list(check_rows(os.path.basename(path), list(last.values()), "labels"))
+    standing = [row for row in last.values() if row.get("short") or row.get("dense")]  # else it was taken back
+    return list(check_rows(os.path.basename(path), standing, "labels"))
 
 
 def _taught(question: Ask, backend: str) -> list[Listed]:

@@ -124,6 +124,12 @@ def parser() -> argparse.ArgumentParser:
     label = add(
         "label", "a page on loopback that asks about clips beside each threshold", _lazily("label_commands", "label")
     )
+    label.add_argument(
+        "--captions",
+        action="store_true",
+        help="write captions of kept clips; `captioner train --labels` learns from them",
+    )
+    label.add_argument("--writer", metavar="NAME", help="captions: who writes (default: the user's name)")
     label.add_argument("--rule", help="ask about this rule only")
     label.add_argument("--per-stratum", type=int, help="clips from each of the six strata of a rule (default: 12)")
     label.add_argument("--seed", type=int, help="of the sample (default: 0)")

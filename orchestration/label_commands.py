@@ -2,25 +2,29 @@
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+import getpass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from orchestration.ask import Answer, Ask, say
-from orchestration.label_server import Server, Session, Shown
+from orchestration.caption_session import CaptionSession
+from orchestration.label_server import Asking, Server, Session, Shown
 from orchestration.sql import as_text
 from pipelines.policy import calibration
-from pipelines.policy.label_sample import Drawn, Judged, draw, judged, sample
+from pipelines.policy.label_sample import Judged, draw, judged, sample
 from pipelines.policy.scoreboard import SCOREBOARD
 from pipelines.synthetic.known import rule_truth
 from pipelines.video.frames import nearest_indices
 from schemas import batches
+from schemas.captions import CAPTIONS
 from schemas.clips import CLIPS
 from schemas.errors import UsageError
-from schemas.labels import DESIGN, Design, design, standing_labels
+from schemas.labels import DESIGN, WRITTEN, Design, design, standing_labels
 from schemas.settings import pick
 from schemas.store import Store
+from schemas.verdicts import SELECTIONS, Verdict
 from schemas.videos import FRAMES
 
 _FRAMES = 16
@@ -29,6 +33,8 @@ _FRAMES = 16
 
 def label(question: Ask, args: argparse.Namespace) -> Answer:
     """Serve the questions until interrupted."""
+    if args.captions:
+        return _captions(question, args)
     store = question.readable()
     names = _batches(question)
     found = {f.rule.name: f for f in judged(store, names)}
@@ -38,19 +44,49 @@ def label(question: Ask, args: argparse.Namespace) -> Answer:
     questions = sample(store, chosen, names, args.rule or "")
     if not questions:
         raise UsageError("no rule has judged any clip: run `dailies stage verdicts` first")
-    session = Session(store, questions, {n: f.rule for n, f in found.items()}, _shown(store, questions, names))
+    shown = _shown(store, {q.clip_id for q in questions}, names)
+    session = Session(store, questions, {n: f.rule for n, f in found.items()}, shown)
+    _serve(session, args, "keys: r reject, k keep, s skip, u undo")
+    state = session.next()
+    answer = {"questions": state["all"], "answered": state["done"], "labels": store.at("labels", "labels.jsonl")}
+    return Answer(answer, f"{state['done']} of {state['all']} questions answered", question.command("calibrate"))
+
+
+def _serve(session: Asking, args: argparse.Namespace, keys: str) -> None:
     server = Server(session, args.port)
     try:
-        say(f"label at {server.url}\nkeys: r reject, k keep, s skip, u undo; end with Ctrl-C, the same command goes on")
+        say(f"label at {server.url}\n{keys}; end with Ctrl-C, the same command goes on")
         if not args.check:
             server.serve_forever()
     except KeyboardInterrupt:
         say("ended")
     finally:
         server.server_close()
+
+
+def _captions(question: Ask, args: argparse.Namespace) -> Answer:
+    """Serve the page on which people write captions of kept clips."""
+    if args.rule or args.per_stratum:
+        raise UsageError("--captions asks about every kept clip: leave --rule and --per-stratum out")
+    store = question.readable()
+    names = [question.batch] if question.batch else store.batches(SELECTIONS)
+    kept: set[str] = set()
+    drafts: dict[str, tuple[str, str]] = {}
+    for batch in names:
+        rows = store.read(SELECTIONS, batch=batch, columns=["clip_id", "verdict"]).to_pylist()
+        kept |= {r["clip_id"] for r in rows if r["verdict"] == Verdict.KEEP}
+        if store.committed(CAPTIONS, batch) is not None:
+            for r in store.read(CAPTIONS, batch=batch, columns=["clip_id", "short", "dense"]).to_pylist():
+                drafts[r["clip_id"]] = (r["short"], r["dense"])
+    if not kept:
+        raise UsageError(f"no clip is kept under {store.root}: run `{question.command('curate FOLDER')}` first")
+    writer = args.writer or getpass.getuser()
+    session = CaptionSession(store, sorted(kept), drafts, _shown(store, kept, names), writer, args.seed or 0)
+    _serve(session, args, "ctrl enter saves")
     state = session.next()
-    answer = {"questions": state["all"], "answered": state["done"], "labels": store.at("labels", "labels.jsonl")}
-    return Answer(answer, f"{state['done']} of {state['all']} questions answered", question.command("calibrate"))
+    answer = {"clips": state["all"], "captioned": state["done"], "captions": store.at(*WRITTEN)}
+    text = f"{state['done']} of {state['all']} clips have a caption that a person wrote"
+    return Answer(answer, text, question.command("captioner train --labels"))
 
 
 def calibrate(question: Ask, args: argparse.Namespace) -> Answer:
@@ -111,9 +147,8 @@ def _design(store: Store, args: argparse.Namespace) -> Design:
     return asked
 
 
-def _shown(store: Store, questions: Sequence[Drawn], names: Sequence[str]) -> dict[str, Shown]:
+def _shown(store: Store, wanted: Collection[str], names: Sequence[str]) -> dict[str, Shown]:
     """Proxies of the clips that are asked about, evenly spread over each."""
-    wanted = {q.clip_id for q in questions}
     columns = ["clip_id", "video_id", "start_frame", "end_frame", "start_s", "end_s", "width", "height"]
     shown: dict[str, Shown] = {}
     for batch in names:

@@ -1,6 +1,6 @@
 """The page of `dailies label`: one clip at a time, four keys.  No outside file; script and style carry a nonce."""
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --soft: #888; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 900px; margin: 1.5rem auto; padding: 0 1rem; }
 h1 { font-size: 1.2rem; margin: 0; } .soft { color: var(--soft); } #strip { display: flex; gap: 3px; flex-wrap: wrap; }
@@ -80,7 +80,7 @@ def page(token: str, nonce: str) -> str:
     """The whole page; token and nonce are URL-safe text of our own making."""
     return (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>dailies label</title>"
-        f"<meta name='token' content='{token}'><style nonce='{nonce}'>{_STYLE}</style></head>"
+        f"<meta name='token' content='{token}'><style nonce='{nonce}'>{STYLE}</style></head>"
         f"<body>{_BODY}<script nonce='{nonce}'>{_SCRIPT}</script></body></html>"
     )
 

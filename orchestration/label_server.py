@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from orchestration import label_page
@@ -25,7 +25,6 @@ from schemas.labels import Label, Labelled, append, standing_labels
 from schemas.store import Store
 
 HOST = "127.0.0.1"
-_MAX_BODY = 4096
 
 
 class Refused(Exception):
@@ -44,8 +43,26 @@ class Shown:
     jpegs: tuple[bytes, ...]
 
 
+class Asking(Protocol):
+    """What is asked on a page, and where its answers go."""
+
+    max_body: int
+    """Bytes of the longest answer."""
+
+    def page(self, token: str, nonce: str) -> str: ...
+
+    def next(self) -> dict[str, Any]: ...
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def frame(self, clip_id: str, index: str) -> bytes: ...
+
+
 class Session:
     """The questions, and what was answered of them.  Threads take turns."""
+
+    page = staticmethod(label_page.page)
+    max_body = 4096
 
     def __init__(
         self, store: Store, questions: Sequence[Drawn], rules: Mapping[str, Rule], clips: Mapping[str, Shown]
@@ -82,6 +99,21 @@ class Session:
             self._said.append((rule, clip_id))
             return self._next()
 
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """An answer, or one taken back.
+
+        Raises:
+            Refused: If it is neither.
+        """
+        if path == "/api/undo":
+            return self.undo()
+        if path != "/api/label":
+            raise Refused(HTTPStatus.NOT_FOUND, "no such page")
+        words = [body.get(k) for k in ("rule", "clip_id", "label")]
+        if not all(isinstance(w, str) for w in words):
+            raise Refused(HTTPStatus.BAD_REQUEST, "an answer has rule, clip_id and label")
+        return self.answer(*map(str, words))
+
     def undo(self) -> dict[str, Any]:
         """Take the last answer of this session back; nothing happens if there is none."""
         with self._lock:
@@ -117,7 +149,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, session: Session, port: int = 0) -> None:
+    def __init__(self, session: Asking, port: int = 0) -> None:
         super().__init__((HOST, port), _Handler)
         self.session = session
         self.token = secrets.token_urlsafe(24)
@@ -192,7 +224,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         self._check_cookie()
         nonce = secrets.token_urlsafe(16)
-        text = label_page.page(self.server.token, nonce).encode()
+        text = self.server.session.page(self.server.token, nonce).encode()
         headers = {"Content-Security-Policy": label_page.policy(nonce)}
         self._send(HTTPStatus.OK, "text/html; charset=utf-8", text, headers)
 
@@ -200,16 +232,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._check_cookie()
         if not hmac.compare_digest(self.headers.get("X-Dailies-Token", "").encode(), self.server.token.encode()):
             raise Refused(HTTPStatus.FORBIDDEN, "no token")
-        body = self._body()
-        if self.path == "/api/label":
-            words = [body.get(k) for k in ("rule", "clip_id", "label")]
-            if not all(isinstance(w, str) for w in words):
-                raise Refused(HTTPStatus.BAD_REQUEST, "an answer has rule, clip_id and label")
-            self._json(self.server.session.answer(*map(str, words)))
-        elif self.path == "/api/undo":
-            self._json(self.server.session.undo())
-        else:
-            raise Refused(HTTPStatus.NOT_FOUND, "no such page")
+        self._json(self.server.session.post(self.path, self._body()))
 
     def _check_cookie(self) -> None:
         try:
@@ -223,8 +246,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.headers.get("Content-Type", "").split(";")[0].strip() != "application/json":
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "answers are JSON")
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MAX_BODY:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"an answer has at most {_MAX_BODY} bytes")
+        if not length.isdecimal() or int(length) > self.server.session.max_body:
+            raise Refused(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"an answer has at most {self.server.session.max_body} bytes"
+            )
         try:
             found = json.loads(self.rfile.read(int(length)))
         except ValueError:

@@ -14,7 +14,8 @@ import enum
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from schemas.errors import UsageError
 from schemas.store import Store
@@ -65,9 +66,18 @@ def append(store: Store, line: Labelled) -> None:
     Raises:
         UsageError: If the root is not a local folder.
     """
+    append_line(store, LABELS, dataclasses.asdict(line))
+
+
+def append_line(store: Store, at: Sequence[str], line: Mapping[str, Any]) -> None:
+    """Append one JSON line to a file of labels, flushed to the disk.
+
+    Raises:
+        UsageError: If the root is not a local folder.
+    """
     if not store.is_local:
         raise UsageError(f"labels are appended to a file: {store.root} is no local folder")
-    path = store.at(*LABELS)
+    path = store.at(*at)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "a+b") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
@@ -76,20 +86,28 @@ def append(store: Store, line: Labelled) -> None:
         if f.tell():
             f.seek(-1, os.SEEK_END)
             cut = "" if f.read(1) == b"\n" else "\n"
-        f.write((cut + json.dumps(dataclasses.asdict(line), sort_keys=True) + "\n").encode())
+        f.write((cut + json.dumps(dict(line), sort_keys=True) + "\n").encode())
         f.flush()
         os.fsync(f.fileno())
 
 
 def lines(store: Store) -> Iterator[Labelled]:
     """All lines in order; damaged ones are passed over."""
-    if not store.exists(*LABELS):
-        return
-    for text in store.read_bytes(*LABELS).decode("utf-8", "replace").splitlines():
-        with contextlib.suppress(ValueError, TypeError):
-            line = Labelled(**json.loads(text))
+    for known in read_lines(store, LABELS):
+        with contextlib.suppress(TypeError):
+            line = Labelled(**known)
             if line.label in set(Label):
                 yield line
+
+
+def read_lines(store: Store, at: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file of labels in order; damaged lines are passed over."""
+    if not store.exists(*at):
+        return
+    for text in store.read_bytes(*at).decode("utf-8", "replace").splitlines():
+        with contextlib.suppress(ValueError):
+            if isinstance(found := json.loads(text), dict):
+                yield found
 
 
 def standing_labels(store: Store) -> dict[tuple[str, str], str]:

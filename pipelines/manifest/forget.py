@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from schemas.clips import CLIP_FILES, CLIPS
 from schemas.errors import DamagedTable, UsageError
-from schemas.labels import LABELS
+from schemas.labels import LABELS, WRITTEN
 from schemas.latents import LATENTS
 from schemas.ledger import LEDGER
 from schemas.shots import SHOTS
@@ -168,14 +168,12 @@ def _pictures(store: Store) -> list[str]:
 
 
 def _unlabel(store: Store, found: Trace) -> None:
-    if not store.exists(*LABELS):
-        return
-    kept = [
-        line
-        for line in store.read_bytes(*LABELS).decode("utf-8", "replace").splitlines()
-        if not any(clip in line for clip in found.clips)
-    ]
-    store.write_bytes("".join(f"{line}\n" for line in kept).encode(), *LABELS)
+    for at in (LABELS, WRITTEN):
+        if not store.exists(*at):
+            continue
+        lines = store.read_bytes(*at).decode("utf-8", "replace").splitlines()
+        kept = [line for line in lines if not any(clip in line for clip in found.clips)]
+        store.write_bytes("".join(f"{line}\n" for line in kept).encode(), *at)
 
 
 def _seen_by(store: Store, found: Trace) -> dict[str, list[str]]:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from orchestration import cli
+from orchestration.caption_session import CaptionSession
 from orchestration.label_server import HOST, Server, Session, Shown
 from pipelines.policy.label_sample import judged, sample
 from schemas import batches
-from schemas.labels import Design, lines, standing_labels
+from schemas.labels import WRITTEN, Design, lines, read_lines, standing_labels
 from schemas.store import Store
 from tests.orchestration import films
 from tests.pipelines import boards
@@ -68,6 +69,41 @@ def send(
         return answer.status, dict(answer.getheaders()), answer.read()
     finally:
         connection.close()
+
+
+def test_people_write_captions_that_are_pairs_and_may_take_them_back(store: Store) -> None:
+    shown = {c: Shown("160x90, 2.0 s", (films.jpeg(1),)) for c in ("a", "b", "c")}
+    made = CaptionSession(store, list(shown), {"b": ("Draft.", "A draft.")}, shown, "Ann")
+    first = made.next()["item"]["clip_id"]
+    server = Server(made)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        assert b"textarea" in send(server, "GET", "/")[2]
+        assert send(server, "GET", f"/frame/{first}/0.jpg")[0] == 200
+        body = {"clip_id": first, "short": "A  dog\nruns.", "dense": "A brown dog runs over grass."}
+        for bad, says in (
+            ({"short": " "}, 400),
+            ({"dense": 3}, 400),
+            ({"clip_id": "z"}, 404),
+            ({"dense": "x" * 5000}, 400),
+        ):
+            assert send(server, "POST", "/api/caption", {**body, **bad})[0] == says
+        assert send(server, "POST", "/api/caption", body, X_Dailies_Token="wrong")[0] == 403
+        assert not store.exists(*WRITTEN)
+        after = json.loads(send(server, "POST", "/api/caption", body)[2])
+        assert (after["done"], after["all"]) == (1, 3)
+        second = after["item"]["clip_id"]
+        json.loads(send(server, "POST", "/api/pass", {"clip_id": second})[2])
+        assert json.loads(send(server, "POST", "/api/undo", {})[2])["done"] == 0
+        send(server, "POST", "/api/caption", body)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    wanted = {"clip_id": first, "short": "A dog runs.", "dense": "A brown dog runs over grass.", "writer": "Ann"}
+    assert list(read_lines(store, WRITTEN))[-1] == wanted
+    assert CaptionSession(store, list(shown), {}, shown, "Ann").next()["done"] == 1
 
 
 def test_the_printed_address_opens_the_page_and_nothing_else_does(server: Server) -> None:
