@@ -73,8 +73,8 @@ def thorough() -> Recipe:
     """The demo with more footage and the trainer's longer recipe: hours, not minutes; goes on where it was stopped.
 
     Run:     dailies demo --recipe thorough --root runs/thorough
-    Expect:  autoencoder and DiT take at most 100 minutes of two free cores (`trainer/recipes.py` has the split); footage,
-             curation and captions about seven times the demo's time before that.
+    Expect:  autoencoder and DiT take at most 100 minutes of two free cores (`trainer/recipes.py` has the split);
+             footage, curation and captions about seven times the demo's time before that.
     """
     return override(_compose("thorough"), _THOROUGH)
 

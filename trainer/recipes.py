@@ -21,13 +21,13 @@ def demo() -> TrainerConfig:
 
     Run:     dailies demo, or dailies stage autoencoder|latents|dit|samples --recipe demo
     Expect:  on 150 rendered clips, measured with one thread on a busy machine: autoencoder 120 CPU seconds, 26.9 dB
-             held out (pictures 28.9); latents 27; dit (1.0 M parameters) 214, loss 1.22 to 0.28; 64 samples 19. Of 64 prompts the
-             videos have the colour asked for in 0.91 (0.17 against shuffled prompts), the background in 1.00 (0.22);
-             shape, motion and camera are still at chance.
+             held out (pictures 28.9); latents 27; dit (1.0 M parameters) 214; 64 samples 19. Of 64 prompts the videos
+             have the colour asked for in 0.91 (0.17 against shuffled prompts), the background in 1.00 (0.22); shape,
+             motion and camera are still at chance.
     """
     return TrainerConfig(
         shape=ShapeConfig(train_fps=4.0, max_frames=13, max_area=4096, max_tokens=256, patch=2),
-        autoencoder=AutoencoderConfig(steps=920, image_share=0.63, video_batch=3, threads=1),
+        autoencoder=AutoencoderConfig(steps=620, image_share=0.25, video_batch=3, frames=(5, 9), threads=1),
         dit=DitConfig(
             model=ModelConfig(size="tiny"),
             plan=PlanConfig(budget=768),
@@ -49,7 +49,7 @@ def thorough() -> TrainerConfig:
     """
     return TrainerConfig(
         shape=ShapeConfig(train_fps=4.0, max_frames=13, max_area=4096, max_tokens=256, patch=2),
-        autoencoder=AutoencoderConfig(z_dim=32, steps=5000, image_share=0.45, frames=(5, 9, 13)),
+        autoencoder=AutoencoderConfig(z_dim=32, steps=5000, image_share=0.25, frames=(5, 9, 13)),
         dit=DitConfig(
             model=ModelConfig(size="mini"),
             plan=PlanConfig(budget=1536),

@@ -37,7 +37,7 @@ def _run_samples(context: Context) -> Output:
 
 AUTOENCODER = Stage(
     name="autoencoder",
-    version=2,
+    version=3,
     reads=(CLIP_FILES,),
     writes=(AUTOENCODER_CHECKPOINT,),
     run=_run_autoencoder,

@@ -103,6 +103,38 @@ def test_an_untrained_start_shows_a_still_video_as_it_shows_its_picture() -> Non
     assert max(int(np.abs(back[0].astype(int) - f).max()) for f in back) <= 1
 
 
+def test_a_start_from_components_shows_clips_before_any_step() -> None:
+    from trainer.autoencoder import principal
+
+    seen = [pictures(i)[:9, :32, :32] for i in range(8)]
+    torch.manual_seed(0)
+    model = build(AutoencoderConfig())
+    near_linear(model, model.config.z_dim)
+    random = measure(model, seen[:2])
+    assert principal.fits(model)
+    principal.from_components(model, seen)
+    weights = [p.detach().clone() for p in model.parameters()]
+    found = measure(model, seen[:2])
+    assert random is not None
+    assert found is not None
+    assert found.psnr > max(24.0, random.psnr + 8)
+    assert found.psnr_first_frame > 26
+    torch.manual_seed(0)
+    again = build(AutoencoderConfig())
+    near_linear(again, again.config.z_dim)
+    principal.from_components(again, seen)
+    assert all(torch.equal(a, b) for a, b in zip(weights, again.parameters()))
+
+
+@pytest.mark.parametrize(
+    "other", [{"is_residual": True, "dim_mult": (1, 2, 2)}, {"dim_mult": (1, 2, 2, 4)}, {"base_dim": 8}]
+)
+def test_other_shapes_start_near_linear(other: dict[str, Any]) -> None:
+    from trainer.autoencoder import principal
+
+    assert not principal.fits(build(AutoencoderConfig(**other)))
+
+
 def test_latents_of_the_training_clips_are_normalised(trained: Any) -> None:
     flat = torch.cat([encode(trained, c).flatten(1) for c in clips().values()], dim=1)
     assert torch.allclose(flat.mean(1), torch.zeros(CONFIG.z_dim), atol=1e-4)

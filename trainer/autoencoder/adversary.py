@@ -1,8 +1,8 @@
 """A small discriminator that judges patches of single frames: the adversarial option of the autoencoder's training.
 
 Three strided convolutions look at 22 x 22 pixels at a time and say real or not; hinge loss.  It makes texture sharper
-and PSNR a little lower, so it is off by default and for footage.  Its weights are no part of the checkpoint, only of the
-snapshots, so that a killed run goes on with the same judge.
+and PSNR a little lower, so it is off by default and for footage.  Its weights are no part of the checkpoint, only of
+the snapshots, so that a killed run goes on with the same judge.
 
 Sources: PatchGAN, arXiv:1611.07004; its use beside reconstruction, VQGAN arXiv:2012.09841.
 """

@@ -18,7 +18,7 @@ import torch
 
 from pipelines.execute import Progress
 from trainer import randomness
-from trainer.autoencoder import whole
+from trainer.autoencoder import principal, whole
 from trainer.autoencoder.adversary import Adversary
 from trainer.autoencoder.config import AutoencoderConfig
 from trainer.autoencoder.model import build, compression, encode, load, to_tensor
@@ -49,10 +49,10 @@ def train(
     if not clips:
         raise ValueError("nothing to train the autoencoder on: no clip file could be read")
     torch.manual_seed(randomness.torch_seed(config.seed, "autoencoder"))
-    model = start(config)
+    begin, tensors = snapshots.latest()
+    model = start(config, () if tensors else [clips[c] for c in sorted(clips)])
     optimizer = _optimizer(config, model)
     losses = Losses(config)
-    begin, tensors = snapshots.latest()
     if tensors:
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         restore_optimizer(optimizer, tensors)
@@ -79,12 +79,14 @@ def train(
     return model, loss
 
 
-def start(config: AutoencoderConfig) -> Any:
-    """What training begins with: the named weights, or a near-linear start of our own size."""
+def start(config: AutoencoderConfig, clips: Sequence[np.ndarray] = ()) -> Any:
+    """What training begins with: the named weights, the clips' principal components, or without clips a linear map."""
     if config.start_from:
         return load(config.start_from).train().requires_grad_(True)
     model = build(config)
     near_linear(model, config.z_dim)
+    if config.start_from_components and clips and principal.fits(model):
+        principal.from_components(model, clips)
     return model
 
 
@@ -95,7 +97,8 @@ def rate(step: int, config: AutoencoderConfig) -> float:
 
 
 def _optimizer(config: AutoencoderConfig, model: Any) -> torch.optim.Optimizer:
-    kernels, others = [], []
+    kernels: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for p in model.parameters():  # a norm's scale has four dimensions too, but is a vector
         is_kernel = config.optimizer == "muon" and p.dim() >= 4 and min(p.flatten(1).shape) > 1
         (kernels if is_kernel else others).append(p)

@@ -4,8 +4,8 @@ diffusers sends frames through in chunks of one and then four, with a cache of f
 length, and every small convolution pays for a Python loop.  Short clips, which is what training sees, are several
 times cheaper whole.  Frames lie in the batch axis, channels last; a causal 3-D convolution becomes one 2-D
 convolution over a frame and its two predecessors side by side in the channels, and of a single picture only the
-newest tap, since the older ones would see zeros.  The chunked path is the reference: `tests/trainer/test_autoencoder.py`
-holds the two equal within 1e-5 over odd lengths, so that either may encode any clip.
+newest tap, since the older ones would see zeros.  The chunked path is the reference: a test holds the two equal
+within 1e-5 over odd lengths, so that either may encode any clip.
 
 Legend: B clips, T frames, C channels, H x W cells; F = B * T, a clip's frames one after the other.
 Cost: three to eight times less CPU than the chunked path on clips of 64 x 64 pixels.  Source: arXiv:2503.20314.
@@ -146,9 +146,9 @@ def _up(x_FCHW: torch.Tensor, block: Any, frames: int) -> tuple[torch.Tensor, in
     if isinstance(block, WanResidualUpBlock):
         if block.avg_shortcut is not None:
             short = _flat(block.avg_shortcut(_clips(x_FCHW, frames), first_chunk=True))
-        layers = [] if block.upsampler is None else [block.upsampler]
+        layers: list[Any] = [] if block.upsampler is None else [block.upsampler]
     elif isinstance(block, WanUpBlock):
-        layers = list(block.upsamplers or [])
+        layers = [] if block.upsamplers is None else list(block.upsamplers)
     else:
         raise TypeError(f"an autoencoder with a {type(block).__name__} does not run whole")
     for resnet in block.resnets:
