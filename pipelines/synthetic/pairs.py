@@ -87,7 +87,7 @@ def make_pair(config: PairsConfig, world: WorldConfig, split: str, index: int) -
         dense=dense,
         fields=fields,
         source="synthetic",
-        places=tuple(_track(scene, actor, times, width, height) for actor in scene.named),
+        places=tuple(_track(scene, actor, times.tolist(), width, height) for actor in scene.named),
     )
 
 

@@ -248,7 +248,7 @@ def _command(video: Video, clip: Clip, out: str, config: CutConfig, source: Codi
 def _start(command: Any, said: Any) -> Any:
     import subprocess
 
-    wide = {"pipesize": _PIPE_BYTES} if sys.platform == "linux" else {}
+    wide: dict[str, Any] = {"pipesize": _PIPE_BYTES} if sys.platform == "linux" else {}
     return subprocess.Popen(
         command.compile(cmd=ffmpeg_exe(), overwrite_output=True),
         stdin=subprocess.PIPE,
