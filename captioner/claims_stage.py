@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from captioner.claims import COUNT, EVENT, OF_SUBJECT, Claim, struck
 from captioner.describe import Job
 from captioner.frames import FrameSpec, pixels
 from captioner.jobs import chunked, look
-from captioner.pairs.read import fields_of
 from captioner.verify import CONTRADICTED, SUPPORTED, UNVERIFIABLE, Evidence, Thresholds, VerifyConfig, verdict
 from pipelines.execute import Context, Failure, Output, Stage, Tables
 from schemas import batches
@@ -29,8 +27,10 @@ from schemas.captions import (
     CheckedCaption,
     CheckedClaim,
     Fields,
+    fields_of,
 )
 from schemas.checkpoints import CAPTIONER_CHECKPOINT, Checkpoint
+from schemas.claims import COUNT, EVENT, OF_SUBJECT, Claim, struck
 from schemas.clips import CLIPS
 from schemas.ids import digest
 from schemas.language import render_dense, render_short, says, split_sentences

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from captioner.claims import Claim
+from schemas.claims import Claim
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 _SIDEWAYS = ("left", "right")

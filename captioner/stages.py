@@ -21,12 +21,11 @@ from captioner.describe import Job, Origin, failed_row, key_of, load_describer, 
 from captioner.expand.stage import EXPANDER
 from captioner.frames import FrameSpec
 from captioner.jobs import chunked, look
-from captioner.pairs.read import fields_of
 from captioner.pairs.stage import PAIRS_STAGE
 from captioner.sheet import contact_sheet
 from pipelines.execute import Context, Failure, Output, Progress, RunLog, Stage, Tables, halved
 from schemas import batches
-from schemas.captions import CAPTIONS, PAIRS, Caption, CaptionStatus, Pair
+from schemas.captions import CAPTIONS, PAIRS, Caption, CaptionStatus, Pair, fields_of
 from schemas.checkpoints import CAPTIONER_CHECKPOINT, Checkpoint
 from schemas.clips import CLIPS
 from schemas.errors import ConfigError, MissingTable

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from captioner.claims import COUNT, Claim, alternatives, changed
 from schemas.captions import Fields
+from schemas.claims import COUNT, Claim, alternatives, changed
 
 SUPPORTED, CONTRADICTED, UNVERIFIABLE = "supported", "contradicted", "unverifiable"
 FEWEST = 20

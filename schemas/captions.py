@@ -2,6 +2,8 @@
 
 import dataclasses
 import enum
+from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 
@@ -39,6 +41,19 @@ class Fields:
     events: list[str] = column("What happens, in order; empty if only one thing does.")
     camera: str = column("Camera motion.", default="")
     background: str = column("The setting.", default="")
+
+
+def fields_of(said: Mapping[str, Any]) -> Fields:
+    """A record from its plain form; what is not named is not said.
+
+    Raises:
+        TypeError, ValueError: If it is no such record.
+    """
+    known = {f.name for f in dataclasses.fields(Fields)}
+    if unknown := sorted(set(said) - known):
+        raise ValueError(f"unknown field `{unknown[0]}`; known: {', '.join(sorted(known))}")
+    plain = {"subjects": [], "events": [], **{k: v for k, v in said.items() if v is not None}}
+    return Fields(**{**plain, "subjects": [Subject(**s) for s in plain["subjects"]]})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ class ManifestRow:
     weight: float = column("Sampling weight by the size of its group of like clips, mean 1.", range="(0, inf)")
     licence: str = column("Rights statement of the source; empty if none was given.")
     policy: str = column("Digest of the policy that chose it.")
+    human: str = column("Text that came with the source, in its own words; empty if none did.", default="")
 
 
 MANIFEST = Table("manifest", ManifestRow, ("clip_id",), partitioned=False, doc="The newest frozen manifest.")

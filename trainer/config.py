@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from schemas.rendering import RenderPolicy
 from trainer.autoencoder.config import AutoencoderConfig
 from trainer.credentials import CredentialsConfig
 from trainer.flow import FlowConfig
@@ -46,11 +47,18 @@ class DrawConfig:
     """Share of visits that read the short caption instead of the dense one; DALL-E 3 blends 5 % of originals."""
     no_caption: float = 0.1
     """Share of visits without a caption, for guidance; 0.1 as in most models."""
+    render: RenderPolicy = RenderPolicy(short=0.0)
+    """How captions are told beyond that: JSON, the source's own text, other words, field order, dropout, a budget."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.short_captions <= 1 or not 0 <= self.no_caption < 1:
             raise ValueError("short_captions must lie in [0, 1] and no_caption in [0, 1)")
         self.weights()
+        self.rendering()
+
+    def rendering(self) -> RenderPolicy:
+        """The whole policy of what is read of a caption."""
+        return dataclasses.replace(self.render, short=max(self.short_captions, self.render.short))
 
     def weights(self) -> dict[str, float]:
         """Weight by task.

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from schemas.captions import Fields, fields_of
 from schemas.errors import ModelError
+from schemas.rendering import Texts, render
 from schemas.store import Store
 from trainer import randomness
 from trainer.config import DrawConfig
@@ -38,6 +40,13 @@ class Sample:
     short: str
     dense: str
     views: Views = Views()
+    fields: Fields | None = None
+    human: str = ""
+
+    @property
+    def texts(self) -> Texts:
+        """What is known of the clip in words."""
+        return Texts(short=self.short, dense=self.dense, fields=self.fields, human=self.human)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,7 +57,7 @@ class Drawn:
     task: str
     layout: Layout
     caption: str
-    """short, dense or none."""
+    """short, dense, json, human or none."""
     text: str
     t: float
     given: np.ndarray
@@ -85,6 +94,8 @@ class Samples:
                 r["short"],
                 r["dense"],
                 parse_views(r.get("views")),
+                fields_of(r["fields"]) if r.get("fields") else None,
+                r.get("human") or "",
             )
             for r in rows
         }
@@ -139,10 +150,8 @@ def draw_visit(
     layout = task.draw(sample.grid, sample.views, generator("what is given"))
     if generator("no caption").random() < config.no_caption:
         caption, text = "none", ""
-    elif sample.short and generator("short caption").random() < config.short_captions:
-        caption, text = "short", sample.short
     else:
-        caption, text = "dense", sample.dense
+        caption, text = render(sample.texts, config.rendering(), generator)
     return Drawn(
         visit=visit,
         task=task.name,

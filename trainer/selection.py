@@ -14,6 +14,7 @@ from schemas.errors import ConfigError
 
 Row = dict[str, Any]
 _OF_MANIFEST = ("manifest", "batch", "short", "dense", "weight")
+_MAY_HAVE = ("fields", "human")
 
 
 def choose(
@@ -50,8 +51,13 @@ def choose(
         if reason:
             skipped[row["clip_id"]] = reason
         else:
-            chosen.append({**by_clip[row["clip_id"]], **{k: row[k] for k in _OF_MANIFEST}})
+            chosen.append({**by_clip[row["clip_id"]], **{k: row[k] for k in _OF_MANIFEST}, **_more(row)})
     return chosen, skipped
+
+
+def _more(row: Row) -> Row:
+    """What older manifests lack."""
+    return {k: row[k] for k in _MAY_HAVE if k in row}
 
 
 def _reason(row: Row, latent: Mapping[str, Any] | None, wanted: set[str] | None, where: str, budget: int | None) -> str:

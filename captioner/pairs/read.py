@@ -10,7 +10,6 @@ so that two clips of one video never stand on both sides.  Cost: 30 us a row.
 """
 
 import csv
-import dataclasses
 import json
 import math
 import os
@@ -21,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.captions import Fields, Listed, Subject
+from schemas.captions import Fields, Listed, fields_of
 from schemas.errors import UsageError
 from schemas.ids import digest
 from schemas.language import Unparsable, parse
@@ -199,16 +198,3 @@ def _fields(row: Mapping[str, Any], dense: str) -> Fields | None:
         return fields_of(said)
     except (TypeError, ValueError, KeyError) as e:
         raise Wrong("fields", f"no record can be read from it: {e}") from e
-
-
-def fields_of(said: Mapping[str, Any]) -> Fields:
-    """A record from its plain form; what is not named is not said.
-
-    Raises:
-        TypeError, ValueError: If it is no such record.
-    """
-    known = {f.name for f in dataclasses.fields(Fields)}
-    if unknown := sorted(set(said) - known):
-        raise ValueError(f"unknown field `{unknown[0]}`; known: {', '.join(sorted(known))}")
-    plain = {"subjects": [], "events": [], **{k: v for k, v in said.items() if v is not None}}
-    return Fields(**{**plain, "subjects": [Subject(**s) for s in plain["subjects"]]})

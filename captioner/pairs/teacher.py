@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from captioner.config import CaptionerConfig, Captioning
-from captioner.pairs.read import fields_of
 from captioner.stages import CAPTIONS_STAGE
 from pipelines.execute import Context, Output, Stage
-from schemas.captions import CAPTIONS, CaptionStatus, Listed
+from schemas.captions import CAPTIONS, CaptionStatus, Listed, fields_of
 from schemas.errors import UsageError
 from schemas.language import Unparsable, parse
 from schemas.settings import pick

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from captioner.claims import CAMERA, COUNT, Claim, claims_of
 from captioner.evaluate import Share
 from captioner.frames import moments, pixels, span_of
 from captioner.train.checkpoint import Loaded
@@ -23,6 +22,7 @@ from captioner.train.tokenizer import DENSE_ID, decode
 from captioner.train.verifier import Verifier
 from captioner.verify import CONTRADICTED, UNVERIFIABLE, Evidence, VerifyConfig, plant, thresholds, verdict
 from schemas.captions import Fields, Pair
+from schemas.claims import CAMERA, COUNT, Claim, claims_of
 from schemas.ids import digest
 from schemas.language import Unparsable, parse
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import torch
 
-from captioner.claims import COUNT, Claim, alternatives, changed, claims_of, vocabulary
 from captioner.corrupt import CORRUPTIONS, Frames, refuting
 from captioner.train.checkpoint import Loaded
 from captioner.train.likelihood import ids_of, prefixes, token_scores
 from captioner.train.tokenizer import DENSE_ID
 from captioner.verify import Evidence
 from schemas.captions import Fields
+from schemas.claims import COUNT, Claim, alternatives, changed, claims_of, vocabulary
 from schemas.language import COUNT_WORDS, render_dense
 
 WORDINGS = (0, 1)

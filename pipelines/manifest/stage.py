@@ -150,6 +150,7 @@ def _row(
         weight=1.0,
         licence=video["licence"],
         policy=policy,
+        human=video["text"] or "",
     )
     return {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioner.claims import Claim, changed, claims_of, struck, vocabulary
 from captioner.claims_stage import CLAIMS_STAGE, sentence_of
 from captioner.corrupt import CORRUPTIONS, refuting
 from captioner.recipes import tiny
@@ -21,6 +20,7 @@ from pipelines.execute import run_stage
 from pipelines.manifest.gate import CAPTION_RULES, gate_rules, judged
 from schemas import batches
 from schemas.captions import CAPTION_CLAIMS, CAPTIONS, PAIRS, Fields, Subject
+from schemas.claims import Claim, changed, claims_of, struck, vocabulary
 from schemas.errors import ConfigError
 from schemas.language import NUM_VARIANTS, claims, parse, render_dense
 from schemas.store import Store
