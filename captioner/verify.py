@@ -71,19 +71,22 @@ Thresholds = Mapping[tuple[str, bool], float]
 def thresholds(true: Iterable[Evidence], config: VerifyConfig) -> dict[tuple[str, bool], float]:
     """The gap below which a claim is contradicted, by field and number of subjects, from claims that are true.
 
-    Groups that are missing are unverifiable.
+    A group of too few claims is judged with all of its field.  Groups that are missing are unverifiable.
     """
     gaps: dict[tuple[str, bool], list[float]] = {}
     for evidence in true:
         if evidence.gap is not None:
             gaps.setdefault(evidence.group, []).append(evidence.gap)
     found = {}
-    for group, values in gaps.items():
-        if len(values) >= FEWEST:
-            allowed = int(config.false_alarms * (len(values) + 1))  # so many true claims may lie below
-            bound = min(0.0, sorted(values)[allowed])
-            if bound >= config.hopeless:
-                found[group] = bound
+    for field in {field for field, _ in gaps}:
+        groups = {several: gaps.get((field, several), []) for several in (False, True)}
+        for several, own in groups.items():
+            values = sorted(own if len(own) >= FEWEST else [*groups[False], *groups[True]])
+            if len(values) >= FEWEST:
+                allowed = int(config.false_alarms * (len(values) + 1))  # so many true claims may lie below
+                bound = min(0.0, values[allowed])
+                if bound >= config.hopeless:
+                    found[field, several] = bound
     return found
 
 

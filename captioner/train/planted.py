@@ -37,8 +37,15 @@ def seen(pair: Pair, verifier: Verifier) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def evidence(pairs: Iterable[Pair], verifier: Verifier) -> list[Evidence]:
-    """Evidence for every claim of the true captions: what thresholds come from."""
-    return [e for p in pairs if p.fields is not None for e in verifier.examine(seen(p, verifier), p.fields)]
+    """Evidence for every claim of the true captions, and that a lone subject is one: what thresholds come from."""
+    found = []
+    for pair in pairs:
+        if pair.fields is not None:
+            frames = seen(pair, verifier)
+            found += verifier.examine(frames, pair.fields)
+            if len(pair.fields.subjects) == 1:
+                found += verifier.examine(frames, pair.fields, only=[Claim(COUNT, 0, "1")])
+    return found
 
 
 def measure(loaded: Loaded, pairs: Sequence[Pair], config: VerifyConfig) -> dict[str, Any]:
@@ -53,7 +60,7 @@ def measure(loaded: Loaded, pairs: Sequence[Pair], config: VerifyConfig) -> dict
     for judged, learnt in (halves, halves[::-1]):
         bounds = thresholds((e for i in learnt for e in true[i]), config)
         for i in judged:
-            told["true"] += [(e, verdict(e, bounds)) for e in true[i]]
+            told["true"] += [(e, verdict(e, bounds)) for e in true[i] if e.several or e.claim.field != COUNT]
             told["planted"] += [(e, verdict(e, bounds)) for e in wrong[i]]
             told["own_wrong"] += [(e, verdict(e, bounds)) for e in own[i] if not _holds(e.claim, known[i])]
             told["own_right"] += [(e, verdict(e, bounds)) for e in own[i] if _holds(e.claim, known[i])]

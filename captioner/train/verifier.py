@@ -31,13 +31,13 @@ class Verifier:
         self.vocabulary = vocabulary(loaded.net.slots)
 
     def examine(self, frames: Frames, fields: Fields, *, only: Iterable[Claim] | None = None) -> list[Evidence]:
-        """Evidence for every claim of a caption, or for some.
+        """Evidence for every claim of a caption; for some, by other captions alone.
 
         Args:
             frames: uint8 (T, H, W, 3), as the captioner sees them.
         """
         prefix = prefixes(self._net, torch.from_numpy(frames[None]))
-        falls = self.falls(frames, fields)
+        falls = self.falls(frames, fields) if only is None else {}
         return [self._examine(prefix, fields, c, falls) for c in (claims_of(fields) if only is None else only)]
 
     def falls(self, frames: Frames, fields: Fields) -> dict[str, float]:
@@ -48,7 +48,7 @@ class Verifier:
         return {name: own - other for name, other in zip(CORRUPTIONS, others)}
 
     def _examine(self, prefix: torch.Tensor, fields: Fields, claim: Claim, falls: Mapping[str, float]) -> Evidence:
-        against = [falls[name] for name in refuting(claim)]
+        against = [falls[name] for name in refuting(claim) if name in falls]
         if claim.field == COUNT:
             values = [v for v in self.vocabulary.get(COUNT, ()) if v.isdecimal()]
             values = sorted({*values, claim.value}, key=lambda v: (v != claim.value, int(v)))

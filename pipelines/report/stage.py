@@ -18,10 +18,11 @@ from pipelines.policy.scoreboard import SCOREBOARD
 from pipelines.report import cost as report_cost
 from pipelines.report import page as html
 from pipelines.report import policy as report_policy
+from pipelines.report import wording
 from pipelines.report.cost import COST
 from pipelines.report.tables import Section, Tables
 from schemas import batches
-from schemas.captions import CAPTION_SCORES, CAPTIONS
+from schemas.captions import CAPTION_CLAIMS, CAPTION_SCORES, CAPTIONS
 from schemas.checkpoints import AUTOENCODER_CHECKPOINT, CAPTIONER_CHECKPOINT, CLIP_CHECKPOINT, DIT_CHECKPOINT
 from schemas.clips import CLIP_FILES, CLIPS
 from schemas.ids import ID_DIGITS
@@ -39,7 +40,7 @@ PAGE = "report/report.html"
 _CHECKPOINTS = (CLIP_CHECKPOINT, CAPTIONER_CHECKPOINT, AUTOENCODER_CHECKPOINT, DIT_CHECKPOINT)
 _READS = (
     VIDEOS, SCANS, SHOTS, CLIPS, SELECTIONS, VERDICTS, SCOREBOARD, DUPLICATES, CLIP_FILES, CAPTIONS, CAPTION_SCORES,
-    MANIFEST, LATENTS, LEDGER, SAMPLES, EVALUATION, FRAMES, *_CHECKPOINTS,
+    CAPTION_CLAIMS, MANIFEST, LATENTS, LEDGER, SAMPLES, EVALUATION, FRAMES, *_CHECKPOINTS,
 )  # fmt: skip
 _KEPT, _PER_REASON, _SAMPLES, _SHEETS = 24, 6, 24, 12
 _SYNTHETIC_ONLY = (
@@ -233,6 +234,7 @@ _SECTIONS = (
     ("Where clips fall", report_policy.fall),
     ("At each threshold", report_policy.thresholds),
     ("Kept clips and their captions", _kept),
+    ("How captions are worded, and what was found of their claims", wording.section),
     ("Rejected clips, by rule", _rejected),
     ("Rules", _rules),
     ("Scores", report_policy.scores),
@@ -272,7 +274,7 @@ def _span(clip: Mapping[str, Any]) -> str:
 
 STAGE = Stage(
     name="report",
-    version=3,
+    version=4,  # how captions are worded
     reads=(),
     writes=(REPORT,),
     run=run,

@@ -121,9 +121,11 @@ def test_thresholds_let_the_given_share_of_true_claims_fall_and_never_the_likeli
     weak = [told(-3.0 + n * 0.05) for n in range(100)]
     bounds = thresholds(weak, config)
     assert sum(e.gap < bounds["color", False] for e in weak) == 5
-    assert thresholds([told(2.0 + n) for n in range(30)], config) == {("color", False): 0.0}
+    sure = [told(2.0 + n) for n in range(30)]
+    assert thresholds(sure, config) == {("color", False): 0.0, ("color", True): 0.0}  # too few of its own: the field's
+    assert thresholds([*sure, *[told(-9.0, several=True)] * 30], config) == {("color", False): 0.0}
     assert thresholds([told(2.0)] * 5, config) == {}  # too few to say
-    assert thresholds([told(-9.0, several=True)] * 30, config) == {}  # the captioner does not know
+    assert thresholds([told(-9.0, several=True)] * 30, config) == {}  # the captioner does not know the field
 
 
 @pytest.mark.parametrize(

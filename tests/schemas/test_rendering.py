@@ -105,5 +105,5 @@ def test_a_budget_that_is_wide_changes_nothing_and_prose_keeps_whole_sentences()
 
 @pytest.mark.parametrize("bad", [{"short": 0.7, "json": 0.4}, {"field_dropout": 1.5}, {"max_words": -1}])
 def test_a_policy_that_cannot_be_is_refused(bad: dict) -> None:
-    with pytest.raises(ValueError, match="shares|max_words"):
+    with pytest.raises(ValueError, match=r"shares|max_words"):
         RenderPolicy(**bad)
