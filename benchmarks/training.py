@@ -4,13 +4,13 @@
     python -m benchmarks.training --only mfu peer
 
     mfu       a whole training step (packs, forward, backward, clipping, AdamW, average): operations that the shapes
-              need per CPU second, over the rate of a matrix product in the same process
+              need per CPU second, over the rate of a matrix product in the same process; and the share of its
+              wall time that it waits for packs, which a thread makes ready beside it
     padding   the same rows and weights in random batches padded to the longest, their padding masked, which is what a
               trainer without packing does: useful tokens per CPU second
     buckets   pixels kept, against the nearest bucket of Open-Sora 1.2 (aspect ratio by resize and centre crop, frames
               cut to the bucket's): integers over 20,000 shapes, no model
     packing   fill and speed of the packer (`dailies train verify` prints the same)
-    wait      share of a step's time that it waits for its packs, which a thread makes ready beside it
     peer      one step of diffusers' WanTransformer3DModel of the same width, depth, heads and MLP, samples of one shape
 
 CPU seconds, not wall: other work may share the machine.  Results go to benchmarks/results/training.json.
@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import keep, machine, say
+from benchmarks.machine import RESULTS, keep, machine, say
 from trainer import randomness
 from trainer.config import DrawConfig, OptimizerConfig
 from trainer.data import Batch, Drawn, Sample, batch_of
@@ -128,18 +128,22 @@ def matrix_rate(side: int = 768, rounds: int = 8) -> float:
     return 2 * side**3 / statistics.median(cpu(lambda: torch.mm(a, a, out=out)) for _ in range(rounds))
 
 
-def measure_mfu(steps: int = 3) -> dict[str, Any]:
-    """Whole steps of the real trainer."""
+def measure_mfu(steps: int = 2) -> dict[str, Any]:
+    """Whole steps of the real trainer, and how long they waited for packs; in the first nothing is made ready."""
     made = trainer_of(Rows(200))
     made.advance()
     before, found, tokens, flops, seconds = matrix_rate(), [], 0, 0.0, 0.0
+    waited, wall_s = made.feed.waited_s, 0.0
     for _ in range(steps):
-        start = time.process_time()
+        start, begun = time.process_time(), time.perf_counter()
         done = made.advance()
         took = time.process_time() - start
+        wall_s += time.perf_counter() - begun
         tokens, flops, seconds = tokens + done.metrics["tokens"], flops + done.flops, seconds + took
         found.append(done.flops / took)
     rate = statistics.mean([before, matrix_rate()])
+    waited = made.feed.waited_s - waited
+    packing_s = cpu(lambda: made._prepare(0))
     made.close()
     depth, width, heads = SIZES[SIZE]
     return {
@@ -151,23 +155,12 @@ def measure_mfu(steps: int = 3) -> dict[str, Any]:
         "step_gflop_per_cpu_s": [round(f / 1e9, 1) for f in found],
         "tokens_per_cpu_s": round(tokens / seconds, 1),
         "mfu": round(flops / seconds / rate, 3),
+        "wait_share_of_wall": round(waited / wall_s, 5),
+        "share_of_cpu_to_make_packs_ready": round(packing_s / (seconds / steps), 5),
     }
 
 
-def measure_wait(steps: int = 5) -> dict[str, Any]:
-    """Wall time of steps, and how much of it went by waiting for packs; the first step has nothing made ready."""
-    made = trainer_of(Rows(200))
-    made.advance()
-    waited, start = made.feed.waited_s, time.perf_counter()
-    for _ in range(steps):
-        made.advance()
-    share = (made.feed.waited_s - waited) / (time.perf_counter() - start)
-    packed = cpu(lambda: [made._prepare(n) for n in range(steps)]) / steps
-    made.close()
-    return {"wait_share": round(share, 5), "cpu_s_to_make_a_step_ready": round(packed, 4)}
-
-
-def measure_padding(rows: int = 48, batch: int = 8) -> dict[str, Any]:
+def measure_padding(rows: int = 24, batch: int = 8, rounds: int = 1) -> dict[str, Any]:
     """The same rows through the same weights, packed and padded."""
     made = trainer_of(Rows(rows))
     visits = [v for v, _ in itertools.islice(made.plan._visits(), rows)]
@@ -190,10 +183,11 @@ def measure_padding(rows: int = 48, batch: int = 8) -> dict[str, Any]:
     def packed(model: DiT, each: Batch) -> torch.Tensor:
         return each.losses(model(each.pack))
 
-    step(packs[:1], packed)
+    step([packs[0][:2]], packed)
+    step([order[:2]], padded_losses)
     results: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {"packed": [], "padded": []}
-    for _ in range(2):  # by turns, so that a busy neighbour hits both
+    for _ in range(rounds):  # by turns, so that a busy neighbour hits both
         seconds["packed"].append(cpu(lambda: results.update(packed=step(packs, packed))))
         seconds["padded"].append(cpu(lambda: results.update(padded=step(batches, padded_losses))))
     made.close()
@@ -281,7 +275,7 @@ def measure_packing() -> dict[str, Any]:
     return {"fill": round(found.fill, 4), "padding_tokens": found.padding_tokens, "cpu_s_for_100k": found.pack_100k_s}
 
 
-def measure_peer(samples: int = 6, rounds: int = 2) -> dict[str, Any]:
+def measure_peer(samples: int = 4, rounds: int = 2) -> dict[str, Any]:
     """Forward and backward of one shape: ours, and diffusers' transformer of the same size."""
     from diffusers import WanTransformer3DModel
 
@@ -342,7 +336,6 @@ MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
     "packing": measure_packing,
     "buckets": measure_buckets,
     "mfu": measure_mfu,
-    "wait": measure_wait,
     "peer": measure_peer,
     "padding": measure_padding,
 }
@@ -361,7 +354,12 @@ def main() -> int:
         say(json.dumps(found[name]))
     print(json.dumps(found))
     if words.keep:
-        keep("training", found, "python -m benchmarks.training --keep", before)
+        path = RESULTS / "training.json"
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        old = {k: kept[k] for k in MEASURES if k in kept}
+        keep(
+            "training", {**old, **found}, "python -m benchmarks.training --only NAME --keep, one name at a time", before
+        )
     return 0
 
 

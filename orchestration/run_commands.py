@@ -138,7 +138,7 @@ def _forecast(question: Ask) -> Answer:
     from trainer.dry_run import as_text, forecast
 
     config = question.config().trainer
-    settings = DitSettings(dit=config.dit, shape=config.shape)
+    settings = DitSettings(dit=config.dit, shape=config.shape, launch=config.launch)
     found = forecast(*selected(question.readable(), settings), settings)
     return Answer(
         {**dataclasses.asdict(found), "reasons": found.reasons}, as_text(found), question.command("train dit")

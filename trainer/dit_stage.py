@@ -41,7 +41,7 @@ from trainer.launch import LaunchConfig, launch
 from trainer.model.config import ModelConfig, TextConfig
 from trainer.model.dit import DiT, num_parameters
 from trainer.model.text import train_tokenizer
-from trainer.parallelize import ALONE, World
+from trainer.parallelize import ALONE, World, check_packs
 from trainer.plan import Plan, Row
 from trainer.selection import choose
 from trainer.shapes import Compression
@@ -180,8 +180,14 @@ class Picked:
 
 
 def pick(store: Store, settings: DitSettings) -> Picked:
-    """Every manifest row has its place."""
+    """Every manifest row has its place.
+
+    Raises:
+        ConfigError: If it is another manifest, a condition that is none, or more processes than packs in a step.
+        ModelError: If latents do not read.
+    """
     dit = settings.dit
+    check_packs(dit.plan.packs_per_step, settings.launch.workers, settings.launch.mode)
     latents = store.read(LATENTS).to_pylist()
     budget = dit.plan.budget
     rows, skipped = choose(store.read(MANIFEST), latents, where=dit.where, expected=dit.manifest, budget=budget)

@@ -103,6 +103,20 @@ def deal(costs: Sequence[float], ranks: int) -> list[list[int]]:
     return [sorted(mine) for mine in dealt]
 
 
+def check_packs(packs: int, ranks: int, mode: str) -> None:
+    """Whether a step's packs can be dealt to so many processes.
+
+    Raises:
+        ConfigError: If one would have nothing to do, or shards would wait for each other.
+    """
+    deal([1.0] * packs, ranks)
+    if mode == "shard" and packs % ranks:
+        raise ConfigError(
+            f"a step has {packs} packs and a sharded model {ranks} processes, which must all compute as many: "
+            f"set dit.plan.packs_per_step to a multiple of {ranks}"
+        )
+
+
 def idle_share(costs: Sequence[float], ranks: int) -> float:
     """Share of all processes' time in which they wait for the one with most to do."""
     loads = [sum(costs[i] for i in mine) for mine in deal(costs, ranks)]

@@ -18,7 +18,7 @@ from tests.trainer.small_run import trainer, weights_sum
 from trainer.config import DitSettings
 from trainer.determinism import deterministic
 from trainer.launch import LaunchConfig, launch, raised_by_worker
-from trainer.parallelize import World, deal, idle_share, joined
+from trainer.parallelize import World, check_packs, deal, idle_share, joined
 from trainer.recipes import tiny
 from trainer.snapshots import Snapshots
 from trainer.train import fit
@@ -149,6 +149,9 @@ def test_packs_are_dealt_whole_evenly_and_by_cost() -> None:
     assert idle_share(costs, 8) < 0.02
     with pytest.raises(ConfigError, match=r"set dit\.plan\.packs_per_step to 3 or more"):
         deal([1.0, 2.0], 3)
+    check_packs(6, 4, "replicate")
+    with pytest.raises(ConfigError, match=r"set dit\.plan\.packs_per_step to a multiple of 4"):
+        check_packs(6, 4, "shard")
 
 
 def test_how_many_train_together_is_no_part_of_a_checkpoints_name() -> None:
