@@ -49,7 +49,7 @@ class Trial:
         unseen = {r["clip_id"] for r in self.store.read(SKIPPED).to_pylist()} & set(rows)
         self.held_out = bool(unseen)
         chosen = sorted(unseen or rows)
-        self.clips = [rows[c] for c in chosen if rows[c]["num_frames"] / rows[c]["fps"] >= 3.2][:most]
+        self.clips = [rows[c] for c in chosen if rows[c]["num_frames"] / rows[c]["fps"] >= 2.4][:most]
         self.shown: dict[str, list[tuple[str, np.ndarray]]] = {}
 
     def make(self, clip: Row, **wish: Any) -> tuple[Outcome, np.ndarray]:

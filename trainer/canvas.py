@@ -75,10 +75,10 @@ def box_of(x: float, y: float, width: float, height: float, size: PixelShape, si
     Raises:
         UsageError: If it lies outside of the picture, or touches all of it.
     """
-    cell = sizes.cell
+    cell, bit = sizes.cell, 1e-6
     rows, columns = size.height // cell, size.width // cell
-    top, left = math.floor(y / cell), math.floor(x / cell)
-    bottom, right = math.ceil((y + height) / cell), math.ceil((x + width) / cell)
+    top, left = math.floor(y / cell + bit), math.floor(x / cell + bit)
+    bottom, right = math.ceil((y + height) / cell - bit), math.ceil((x + width) / cell - bit)
     if not (0 <= top < bottom <= rows and 0 <= left < right <= columns):
         raise UsageError(
             f"the region {x:.0f},{y:.0f},{width:.0f},{height:.0f} is not inside {size.width}x{size.height}"

@@ -354,7 +354,14 @@ def _region(wish: Wish, source: Source, size: Canvas, sizes: Compression) -> Reg
     scale = max(size.width / own[0], size.height / own[1])
     left, top = (own[0] * scale - size.width) / 2, (own[1] * scale - size.height) / 2
     x, y, width, height = (n * scale for n in box)
-    return sizing.box_of(x - left, y - top, width, height, PixelShape(1, size.height, size.width), sizes)
+    if not (0 <= box[0] < box[0] + box[2] <= own[0] and 0 <= box[1] < box[1] + box[3] <= own[1]):
+        raise UsageError(f"the region {','.join(f'{n:g}' for n in box)} is not inside {own[0]}x{own[1]}")
+    seen = [
+        (max(0.0, n - cut), min(most, n + long - cut))
+        for n, long, cut, most in ((x, width, left, size.width), (y, height, top, size.height))
+    ]  # what the canvas shows of it
+    (x, right), (y, bottom) = seen
+    return sizing.box_of(x, y, right - x, bottom - y, PixelShape(1, size.height, size.width), sizes)
 
 
 def _outpainted(wish: Wish, bench: Bench) -> Job:

@@ -27,6 +27,7 @@ from trainer.on_demand import Outcome, as_text, sample_one
 from trainer.shapes import Compression, PixelShape, ShapeConfig
 from trainer.sources import cover, hole_of, open_source
 from trainer.stages import STAGES
+from trainer.tasks.base import Region
 from trainer.wishes import Bench, Job, Wish, jobs
 
 SIZES = Compression(space=8, patch=2)
@@ -162,6 +163,19 @@ def laid_out(job: Job) -> list[int]:
         made[chain.start * 4 : chain.start * 4 + len(shown)] = shown[:, 0, 0, 0]
     before, after = ([] if p is None else p[:, 0, 0, 0].tolist() for p in (job.before, job.after))
     return [*before, *made[job.keep].tolist(), *after]
+
+
+def test_a_box_at_the_edge_of_a_source_that_the_canvas_trims_begins_at_the_canvas() -> None:
+    film = np.zeros((5, 32, 80, 3), np.uint8)
+    bench = Bench(SIZES, 4.0, ShapeConfig(max_frames=13), 10_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wishes, "open_source", lambda *_: wishes.Source(film, 344, 144, "0"))
+        patch.setattr(wishes, "_opened", lambda *_: (wishes.Source(film, 344, 144, "0"), canvas(80, 32, SIZES)))
+        (job,) = jobs(Wish(prompt="x", video="v", box=(0, 0, 137, 57)), bench)
+        assert job.given is not None
+        assert job.given.layout.region == Region(0, 0, 1, 2, inside=False)
+        with pytest.raises(UsageError, match="the region 300,0,60,20 is not inside 344x144"):
+            list(jobs(Wish(prompt="x", video="v", box=(300, 0, 60, 20)), bench))
 
 
 @given(st.integers(6, 40), st.integers(1, 30), st.integers(1, 12), st.integers(1, 4))
