@@ -51,7 +51,7 @@ def thorough() -> TrainerConfig:
         shape=ShapeConfig(train_fps=4.0, max_frames=13, max_area=4096, max_tokens=256, patch=2),
         autoencoder=AutoencoderConfig(z_dim=32, steps=5000, image_share=0.25, frames=(5, 9, 13)),
         dit=DitConfig(
-            model=ModelConfig(size="mini"),
+            model=ModelConfig(size="mini", linear_guess=True),
             plan=PlanConfig(budget=1536),
             flow=FlowConfig(shift=3.0, shift_tokens=48),
             optimizer=OptimizerConfig(steps=14_000, learning_rate=1.5e-3, warmup_steps=200, ema=0.999),

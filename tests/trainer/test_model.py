@@ -8,10 +8,10 @@ import torch
 
 from trainer.config import DrawConfig
 from trainer.data import Batch, Drawn, Sample, batch_of, draw_visit
-from trainer.flow import FlowConfig
+from trainer.flow import FlowConfig, interpolate, target
 from trainer.model.attention import grouped, segments
 from trainer.model.config import ModelConfig, TextConfig
-from trainer.model.dit import DiT
+from trainer.model.dit import DiT, beside_linear_guess
 from trainer.model.patch import patchify, unpatchify
 from trainer.model.rope import split
 from trainer.model.text import train_tokenizer
@@ -133,6 +133,35 @@ def test_captions_are_blended_at_the_rates_of_the_config() -> None:
     ]
     assert seen.count("none") / 2000 == pytest.approx(0.1, abs=0.025)
     assert seen.count("short") / 2000 == pytest.approx(0.9 * 0.25, abs=0.03)
+
+
+def test_the_linear_guess_leaves_unit_variance_at_every_noise_level() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(4000, 8, generator=rng) for _ in range(2))
+    for t in (0.02, 0.3, 0.5, 0.9, 1.0):
+        level = torch.full((4000, 1), t)
+        x_t = interpolate(x0, noise, level)
+        wanted = target(x0, noise)
+        guess = beside_linear_guess(torch.zeros_like(x0), x_t, level)
+        per_unit = beside_linear_guess(torch.ones_like(x0), x_t, level) - guess
+        assert float(((wanted - guess) / per_unit).var()) == pytest.approx(1.0, abs=0.03)
+        assert abs(float((x_t * (wanted - guess)).mean())) < 0.03  # nothing linear is left
+
+
+def test_a_model_with_the_linear_guess_packs_as_exactly_and_starts_from_it() -> None:
+    torch.manual_seed(0)
+    fresh = DiT(ModelConfig(size="nano", text=TEXT, linear_guess=True), CHANNELS, train_tokenizer(CAPTIONS, TEXT))
+    visits, tokens = drawn()
+    batch = batch_of(visits, tokens)
+    level = batch.pack.t.repeat_interleave(torch.tensor(batch.pack.lengths)).where(~batch.pack.given, 0.0)[:, None]
+    expected = beside_linear_guess(torch.zeros_like(batch.pack.x), batch.pack.x, level)
+    assert torch.allclose(fresh(batch.pack), expected, atol=1e-6)
+    with torch.no_grad():
+        for p in fresh.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    packed = losses(fresh, batch)
+    alone = torch.cat([losses(fresh, batch_of([v], [x])) for v, x in zip(visits, tokens)])
+    assert ((packed - alone).abs() / alone).max() < 1e-6
 
 
 def test_attention_stays_inside_its_segment() -> None:

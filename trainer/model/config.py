@@ -48,6 +48,9 @@ class ModelConfig:
     """Base of the rotary frequencies; small grids need short wavelengths (large models use 1e4)."""
     rope_per_second: float = 4.0
     """Rotary positions that one second of time counts for."""
+    linear_guess: bool = False
+    """Predict only what the best linear guess of the velocity leaves over, which has unit variance at every noise level
+    (EDM's preconditioning): a narrow model then need not pass the noise through itself."""
     text: TextConfig = TextConfig()
 
     def __post_init__(self) -> None:

@@ -93,7 +93,20 @@ class DiT(nn.Module):
         for block in self.blocks:
             x = block(x, condition, row, text, own, to_text, positions)
         shift, scale = self.modulation(functional.silu(condition)).index_select(0, row).chunk(2, dim=-1)
-        return self.head(self.norm(x) * (1 + scale) + shift)
+        velocity = self.head(self.norm(x) * (1 + scale) + shift)
+        if not self.config.linear_guess:
+            return velocity
+        return beside_linear_guess(velocity, pack.x, levels.index_select(0, row)[:, None])
+
+
+def beside_linear_guess(rest: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The velocity whose deviation from the best linear guess is `rest`, in units of that deviation.
+
+    For data and noise of unit variance cov(v, x_t) = 2t - 1 and var(x_t) = d = (1 - t)^2 + t^2, so the guess is
+    (2t - 1) / d x_t and misses by a variance of 1 / d.  Source: EDM, arXiv:2206.00364, section 5.
+    """
+    d = (1 - t) ** 2 + t**2
+    return (2 * t - 1) / d * x_t + rest * d.rsqrt()
 
 
 def _means(packed: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
