@@ -82,6 +82,7 @@ def trace(store: Store, video: str, tables: Sequence[Table]) -> Trace:
                 found.rows[f"{table.name} [{batch}]" if batch else table.name] = gone
                 found.files += _blobs(rows.filter(_names(rows, table, found)), table)
     found.files += _parts(store, found)
+    found.files += _capsules(store, found)
     found.files += _pictures(store)
     found.seen_by = _seen_by(store, found)
     return found
@@ -162,8 +163,20 @@ def _parts(store: Store, found: Trace) -> list[str]:
     return gone
 
 
+def _capsules(store: Store, found: Trace) -> list[str]:
+    """Crash capsules of training whose step saw one of the clips: they hold its latent and its captions."""
+    gone = []
+    for path in sorted(store.fs.glob(store.at("logs", "*", "*", "capsules", "*", "capsule.json"))):
+        seen = {s["clip_id"] for s in json.loads(store.fs.cat_file(path))["samples"]}
+        if seen & found.clips:
+            files = store.fs.find(posixpath.dirname(path))
+            gone += [posixpath.relpath(file, store.path) for file in sorted(files)]
+    return gone
+
+
 def _pictures(store: Store) -> list[str]:
-    found = [*store.fs.glob(store.at("blobs", "pictures", "**", "*.jpg")), *store.fs.glob(store.at("report", "*.html"))]
+    wanted = (("blobs", "pictures", "**", "*.jpg"), ("logs", "*", "*", "pictures", "*.jpg"), ("report", "*.html"))
+    found = [path for parts in wanted for path in store.fs.glob(store.at(*parts))]
     return [posixpath.relpath(p, store.path) for p in sorted(found)]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,11 @@ def test_a_forgotten_video_is_gone_and_what_saw_it_is_listed(store: Store, capsy
     store.write_bytes(b"film", "blobs", "clips", "aa.mp4")
     store.write_bytes(b"sheet", "blobs", "pictures", "verdicts", "films", "kept.jpg")
     store.write_bytes(b"page", "report", "report.html")
+    for step, clip in (("step-1", films.KEPT), ("step-2", "elsewhere")):
+        capsule = json.dumps({"samples": [{"clip_id": clip}]}).encode()
+        store.write_bytes(capsule, "logs", "dit", "run", "capsules", step, "capsule.json")
+        store.write_bytes(clip.encode(), "logs", "dit", "run", "capsules", step, "packs.safetensors")
+    store.write_bytes(b"sheet", "logs", "dit", "run", "pictures", "step-000000001.jpg")
     part = store.part("scan", "k.clips")
     store.write_part(part, store.read(CLIPS, batch="films"))
     other = store.part("scan", "k.videos")
@@ -129,6 +135,8 @@ def test_a_forgotten_video_is_gone_and_what_saw_it_is_listed(store: Store, capsy
     for gone in (part, store.at("blobs", "clips", "aa.mp4"), store.at("report", "report.html")):
         assert not Path(gone).exists()
     assert Path(other).exists()
+    left = sorted(posixpath.relpath(p, store.at("logs")) for p in store.fs.find(store.at("logs")))
+    assert left == [f"dit/run/capsules/step-2/{name}" for name in ("capsule.json", "packs.safetensors")]
     assert standing_labels(store) == {("blur", "elsewhere"): "keep"}
     assert films.KEPT.encode() not in everything(store)
     with pytest.raises(UsageError, match="no video is called"):
