@@ -58,6 +58,9 @@ def main() -> int:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--rows", type=int, default=10_000_000)
     ask.add_argument("--batches", type=int, default=20)
+    ask.add_argument(
+        "--distinct", type=int, help="make so many batches; the others are copies of their files (default: all)"
+    )
     ask.add_argument("--repeats", type=int, default=5)
     ask.add_argument("--seed", type=int, default=1)
     ask.add_argument("--folder", help="where to generate (default: a temporary folder); what is there is used again")
@@ -67,7 +70,7 @@ def main() -> int:
     store = Store(folder).create()
     try:
         began = time.perf_counter()
-        generate(store, words.rows, words.batches, words.seed)
+        generate(store, words.rows, words.batches, words.seed, words.distinct or words.batches)
         made_s = time.perf_counter() - began
         before_mb = _peak_mb()
         found = {name: measure(store, _rules(bounds), words.repeats) for name, bounds in QUESTIONS.items()}
@@ -75,6 +78,7 @@ def main() -> int:
         print(json.dumps({
             "rows": words.rows,
             "batches": words.batches,
+            "distinct_batches": words.distinct or words.batches,
             "rules": len(CLASSICAL),
             "scoreboard_mb": round(store.fs.du(store.at("tables")) / 1e6),
             "generated_in_s": round(made_s, 1),
@@ -96,19 +100,24 @@ def _rules(bounds: Sequence[str]) -> tuple[Rule, ...]:
     return rules
 
 
-def generate(store: Store, rows: int, batches: int, seed: int) -> None:
+def generate(store: Store, rows: int, batches: int, seed: int, distinct: int) -> None:
     """Batches of random scores, judged by the rules of the house; what an earlier run left is taken as it is."""
     tables = tuple(sorted({name.split(".")[0] for name in DOCUMENTED}))
     note = Standing(rules=CLASSICAL, tables=tables).as_metric()
+    names = [f"b{batch:04d}" for batch in range(batches)]
     there = set(store.batches(SCOREBOARD))
+    if there >= set(names):
+        return
     pairs = []
-    for batch in range(batches):
-        count = rows * (batch + 1) // batches - rows * batch // batches
-        made, twins = _batch(seed, batch, count)
+    for batch in range(distinct):
+        made, twins = _batch(seed, batch, rows * (batch + 1) // batches - rows * batch // batches)
         pairs.append(twins)
-        if f"b{batch:04d}" not in there:
-            store.commit(SCOREBOARD, made, batch=f"b{batch:04d}", metrics={"policy": note})
-        print(f"generated {batch + 1} of {batches} batches", file=sys.stderr, flush=True)
+        store.commit(SCOREBOARD, made, batch=names[batch], metrics={"policy": note})
+        print(f"generated {batch + 1} of {distinct} batches", file=sys.stderr, flush=True)
+    for batch in range(distinct, batches):
+        here = store.table_path(SCOREBOARD, names[batch])
+        os.makedirs(os.path.dirname(here), exist_ok=True)
+        shutil.copyfile(store.table_path(SCOREBOARD, names[batch % distinct]), here)
     store.commit(DUPLICATES, pa.concat_tables(pairs))
 
 
@@ -204,7 +213,7 @@ def _kept_by_numpy(store: Store, rules: tuple[Rule, ...]) -> int:
     """The same question, asked plainly; every clip has one twin at most, and it lies in the same batch."""
     kept = 0
     deciding = [r for r in rules if not r.not_applied]
-    pairs = store.read(DUPLICATES, columns=["clip_id", "kept_clip_id", "cosine", "batch"])
+    pairs = store.read(DUPLICATES, columns=["clip_id", "kept_clip_id", "cosine"])
     for batch in store.batches(SCOREBOARD):
         names = sorted({COLUMNS[r.column] for r in deciding} | {"twin", "clip_id"})
         table = store.read(SCOREBOARD, batch=batch, columns=names)
@@ -213,7 +222,7 @@ def _kept_by_numpy(store: Store, rules: tuple[Rule, ...]) -> int:
             score = table[COLUMNS[rule.column]].to_numpy()
             stays &= score >= (-np.inf if rule.min is None else rule.min)
             stays &= score <= (np.inf if rule.max is None else rule.max)
-        here = pairs.filter(pc.equal(pairs["batch"], batch))
+        here = pairs.filter(pc.is_in(pairs["clip_id"], table["clip_id"].combine_chunks()))
         worse, better = (pc.index_in(here[n], table["clip_id"]).to_numpy() for n in ("clip_id", "kept_clip_id"))
         like = here["cosine"].to_numpy() * stays[better]
         for rule in filter(reads_twins, deciding):
