@@ -129,6 +129,8 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write captions of kept clips; `captioner train --labels` learns from them",
     )
+    label.add_argument("--claims", action="store_true", help="are captions true? sentence by sentence, of a sample")
+    label.add_argument("--sample", type=int, default=40, help="claims: how many clips (default: 40)")
     label.add_argument("--writer", metavar="NAME", help="captions: who writes (default: the user's name)")
     label.add_argument("--rule", help="ask about this rule only")
     label.add_argument("--per-stratum", type=int, help="clips from each of the six strata of a rule (default: 12)")
@@ -138,6 +140,9 @@ def parser() -> argparse.ArgumentParser:
     what = "precision and recall of each rule with intervals, and the threshold for a wanted precision"
     calibrate = add("calibrate", what, _lazily("label_commands", "calibrate"))
     calibrate.add_argument("--precision", type=float, default=0.95, help="the wanted precision (default: 0.95)")
+    calibrate.add_argument("--claims", action="store_true", help="what `label --claims` says of the captions")
+    calibrate.add_argument("--sample", type=int, default=40, help="claims: as it was labelled (default: 40)")
+    calibrate.add_argument("--seed", type=int, help="claims: as it was labelled (default: 0)")
     calibrate.add_argument("--labels", action="store_true", help="labels only, even where the truth is known")
     captioner = group("captioner", "train the captioner, and examine it")
     learn = add("train", "pairs, and the captioner trained on them", _lazily("captioner_command", "train"), captioner)

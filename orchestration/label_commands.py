@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from orchestration import claim_labels
 from orchestration.ask import Answer, Ask, say
 from orchestration.caption_session import CaptionSession
 from orchestration.label_server import Asking, Server, Session, Shown
@@ -35,6 +36,8 @@ def label(question: Ask, args: argparse.Namespace) -> Answer:
     """Serve the questions until interrupted."""
     if args.captions:
         return _captions(question, args)
+    if args.claims:
+        return claim_labels.label(question, args)
     store = question.readable()
     names = _batches(question)
     found = {f.rule.name: f for f in judged(store, names)}
@@ -44,15 +47,15 @@ def label(question: Ask, args: argparse.Namespace) -> Answer:
     questions = sample(store, chosen, names, args.rule or "")
     if not questions:
         raise UsageError("no rule has judged any clip: run `dailies stage verdicts` first")
-    shown = _shown(store, {q.clip_id for q in questions}, names)
-    session = Session(store, questions, {n: f.rule for n, f in found.items()}, shown)
-    _serve(session, args, "keys: r reject, k keep, s skip, u undo")
+    pictures = shown(store, {q.clip_id for q in questions}, names)
+    session = Session(store, questions, {n: f.rule for n, f in found.items()}, pictures)
+    serve(session, args, "keys: r reject, k keep, s skip, u undo")
     state = session.next()
     answer = {"questions": state["all"], "answered": state["done"], "labels": store.at("labels", "labels.jsonl")}
     return Answer(answer, f"{state['done']} of {state['all']} questions answered", question.command("calibrate"))
 
 
-def _serve(session: Asking, args: argparse.Namespace, keys: str) -> None:
+def serve(session: Asking, args: argparse.Namespace, keys: str) -> None:
     server = Server(session, args.port)
     try:
         say(f"label at {server.url}\n{keys}; end with Ctrl-C, the same command goes on")
@@ -81,8 +84,8 @@ def _captions(question: Ask, args: argparse.Namespace) -> Answer:
     if not kept:
         raise UsageError(f"no clip is kept under {store.root}: run `{question.command('curate FOLDER')}` first")
     writer = args.writer or getpass.getuser()
-    session = CaptionSession(store, sorted(kept), drafts, _shown(store, kept, names), writer, args.seed or 0)
-    _serve(session, args, "ctrl enter saves")
+    session = CaptionSession(store, sorted(kept), drafts, shown(store, kept, names), writer, args.seed or 0)
+    serve(session, args, "ctrl enter saves")
     state = session.next()
     answer = {"clips": state["all"], "captioned": state["done"], "captions": store.at(*WRITTEN)}
     text = f"{state['done']} of {state['all']} clips have a caption that a person wrote"
@@ -93,6 +96,8 @@ def calibrate(question: Ask, args: argparse.Namespace) -> Answer:
     """Precision and recall of each rule, from labels, or from the truth where footage was rendered."""
     if not 0 < args.precision < 1:
         raise UsageError(f"--precision lies between 0 and 1, got {args.precision:g}")
+    if args.claims:
+        return claim_labels.calibrate(question, args)
     store = question.readable()
     names = _batches(question)
     labels, chosen = standing_labels(store), design(store)
@@ -147,10 +152,10 @@ def _design(store: Store, args: argparse.Namespace) -> Design:
     return asked
 
 
-def _shown(store: Store, wanted: Collection[str], names: Sequence[str]) -> dict[str, Shown]:
+def shown(store: Store, wanted: Collection[str], names: Sequence[str]) -> dict[str, Shown]:
     """Proxies of the clips that are asked about, evenly spread over each."""
     columns = ["clip_id", "video_id", "start_frame", "end_frame", "start_s", "end_s", "width", "height"]
-    shown: dict[str, Shown] = {}
+    found: dict[str, Shown] = {}
     for batch in names:
         if store.committed(CLIPS, batch) is None or store.committed(FRAMES, batch) is None:
             continue
@@ -171,8 +176,8 @@ def _shown(store: Store, wanted: Collection[str], names: Sequence[str]) -> dict[
             of_video = sorted(frames.get(clip["video_id"], []))
             inside = [j for i, j in of_video if clip["start_frame"] <= i < clip["end_frame"]]
             about = f"{clip['width']}x{clip['height']}, {clip['end_s'] - clip['start_s']:.1f} s"
-            shown[clip["clip_id"]] = Shown(about, tuple(inside[i] for i in nearest_indices(len(inside), _FRAMES)))
-    return shown
+            found[clip["clip_id"]] = Shown(about, tuple(inside[i] for i in nearest_indices(len(inside), _FRAMES)))
+    return found
 
 
 def _row(source: str, found: Judged, answers: calibration.Answers, wanted: float) -> dict[str, Any]:

@@ -29,9 +29,9 @@ function show(next) {
   at('count').textContent = next.done + ' of ' + next.all + ' answered';
   at('work').hidden = !item; at('end').hidden = !!item; at('trouble').textContent = '';
   if (!item) return;
-  at('rule').textContent = item.rule + ': ' + item.reason + '?';
-  at('score').textContent = item.column + ' ' + item.score.toPrecision(4) + ' (' + item.bounds + '), clip ' +
-    item.clip_id.slice(0, 8) + ', ' + item.about;
+  at('rule').textContent = item.title || item.rule + ': ' + item.reason + '?';
+  at('score').textContent = item.detail || item.column + ' ' + item.score.toPrecision(4) +
+    ' (' + item.bounds + '), clip ' + item.clip_id.slice(0, 8) + ', ' + item.about;
   const strip = at('strip'); strip.replaceChildren();
   for (let k = 0; k < item.frames; k++) {
     const picture = new Image(); picture.src = '/frame/' + item.clip_id + '/' + k + '.jpg'; strip.append(picture);
