@@ -13,7 +13,8 @@ def demo() -> CaptionerConfig:
     """Train our captioner from scratch on synthetic pairs, on two CPU cores, and caption with it.
 
     Run:     dailies stage captioner_model --root runs/demo
-    Expect:  about 200 CPU seconds on one busy thread (2 cores shared with the rest of the demo).
+    Expect:  0.26 to 0.30 CPU seconds a step on one busy core, so 200 to 240 in all: measured over 100 steps.  A whole
+             run of this version was not measured yet (docs/log.md, 2026-11-25, says what was).
     """
     # one thread: other assets train beside it, and two teams of threads on two cores spend their time waiting
     return CaptionerConfig(train=TrainConfig(steps=800, threads=1))
@@ -24,6 +25,7 @@ def thorough() -> CaptionerConfig:
 
     Run:     dailies captioner train --recipe thorough --root runs/captioner
              dailies captioner evaluate --root runs/captioner
+    Expect:  about 500 CPU seconds by the same count, and 70 for the pairs; not run to its end yet.
     """
     return CaptionerConfig(train=TrainConfig(steps=1800, threads=1))
 
