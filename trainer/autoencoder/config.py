@@ -25,8 +25,9 @@ class AutoencoderConfig:
     """Pixels that are folded into channels first (1: none, Wan2.1; 2: Wan2.2)."""
     is_residual: bool = False
     """Wan2.2's averaging shortcuts around each level (DC-AE, arXiv:2410.10733): trains in far fewer steps."""
-    start_from_components: bool = True
-    """Begin as the clips' principal components where the shape allows (`principal.py`), not as a random linear map."""
+    start_from_components: bool = False
+    """Begin as the clips' principal components where the shape allows (`principal.py`), not as a random linear map.
+    Wants a rate of a tenth: at the usual one it first forgets what it began with (docs/log.md)."""
     steps: int = 600
     """Optimiser steps."""
     batch: int = 8
@@ -39,16 +40,16 @@ class AutoencoderConfig:
     """Clips per step in those."""
     optimizer: str = "muon"
     """muon (kernels by orthogonal momentum, the rest by AdamW), or adamw for all, as is usual in fine-tuning."""
-    learning_rate: float = 2e-3
-    """Peak of AdamW's learning rate. Three times as much suits a start that is not from components."""
+    learning_rate: float = 6e-3
+    """Peak of AdamW's learning rate; 6e-4 after a start from components."""
     kernel_ratio: float = 5.0
     """Muon's rate over AdamW's: each step turns a kernel by about this share of its size."""
-    warmup_steps: int = 40
+    warmup_steps: int = 20
     """Steps of linear warm-up; then cosine to 2 % of the peak."""
-    kl_weight: float = 1e-8
-    """Weight of the KL term, per latent number, beside reconstruction per pixel. At 1e-6 Muon lets a third of the
-    channels fall to zero, because it follows a small steady gradient as readily as a large one."""
-    square_weight: float = 6.0
+    kl_weight: float = 1e-6
+    """Weight of the KL term, per latent number, beside reconstruction per pixel. Channels that carry little fall idle
+    at this weight, because Muon follows a small steady gradient as readily as a large one; 1e-8 keeps more."""
+    square_weight: float = 2.0
     """Weight of the squared error beside the absolute error."""
     perceptual: str | None = None
     """open_clip name, or folder of an open_clip model such as a root's `checkpoints/clip/...`; None: no such loss."""
