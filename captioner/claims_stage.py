@@ -108,7 +108,9 @@ def _written(job: Job, row: Mapping[str, Any]) -> Written:
 def _bounds(context: Context, checkpoint: Checkpoint) -> dict[tuple[str, bool], float]:
     """Thresholds for this captioner, from its held-out pairs; computed once and kept."""
     config: VerifyConfig = context.settings
-    pairs = context.read(PAIRS)
+    pairs = context.read_optional(PAIRS)
+    if pairs is None:
+        return {}
     held = pairs.filter(np.array(pairs["split"]) == "held_out")
     name = digest("bounds", checkpoint.digest, content_digest(held), config, CLAIMS_STAGE.version)
     at = ("work", CLAIMS_STAGE.name, f"bounds-{name}.json")
@@ -259,10 +261,10 @@ def _metrics(rows: Sequence[Any]) -> dict[str, Any]:
 CLAIMS_STAGE = Stage(
     name="caption_claims",
     version=1,
-    reads=(CAPTIONS, SELECTIONS, CLIPS, FRAMES, VIDEOS, PAIRS),
+    reads=(CAPTIONS, SELECTIONS, CLIPS, FRAMES, VIDEOS),
     writes=(CAPTION_CLAIMS,),
     run=check_claims,
     settings=lambda config: config.verify,
-    optional=(CAPTIONER_CHECKPOINT,),
+    optional=(CAPTIONER_CHECKPOINT, PAIRS),
     doc="Checks every claim of a caption against its clip and strikes out what is contradicted.",
 )

@@ -102,6 +102,14 @@ class Caption:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SentenceScore:
+    """How well CLIP finds one sentence in a clip."""
+
+    sentence: str = column("The sentence.")
+    score: float = column("Its cosine with the clip.", range="[-1, 1]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionScore:
     """How well CLIP finds a caption in its clip, sentence by sentence (CLIP reads 77 tokens at most)."""
 
@@ -109,6 +117,7 @@ class CaptionScore:
     short_score: float | None = column("Cosine of the short caption and the clip.", range="[-1, 1]")
     dense_mean: float | None = column("Mean over the dense caption's sentences.", range="[-1, 1]")
     dense_min: float | None = column("Weakest sentence of the dense caption.", range="[-1, 1]")
+    sentences: list[SentenceScore] = column("Every sentence of the dense caption, in order.", default=())
     model: str = column("Digest of the CLIP weights.")
     made_by: str = column("Digest of code version, config and models.", default="")
 

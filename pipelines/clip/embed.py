@@ -28,7 +28,7 @@ from pipelines.execute import Context, Failure, Output, Stage, Tables
 from pipelines.policy.verdicts import ONLY_SYNTHETIC
 from pipelines.scorers.clip import CLIP_OUTPUTS, SCORE_CLIP
 from schemas.batches import beyond
-from schemas.captions import CAPTION_SCORES, CAPTIONS, CaptionScore, CaptionStatus
+from schemas.captions import CAPTION_SCORES, CAPTIONS, CaptionScore, CaptionStatus, SentenceScore
 from schemas.checkpoints import CLIP_CHECKPOINT, Checkpoint
 from schemas.clips import CLIPS, Clip
 from schemas.ids import digest
@@ -175,6 +175,10 @@ def _caption_scores(context: Context) -> Output:
                 short_score=cosine,
                 dense_mean=mean,
                 dense_min=weakest,
+                sentences=[
+                    SentenceScore(sentence=t, score=float(np.clip(v @ clip, -1, 1)))
+                    for t, v in zip(sentences(caption["dense"]), dense)
+                ],
                 model=row.digest,
                 made_by=context.made_by,
             )
@@ -202,7 +206,7 @@ EMBEDDINGS_STAGE = Stage(
 
 CAPTION_SCORES_STAGE = Stage(
     name="caption_scores",
-    version=1,
+    version=2,  # sentence by sentence
     reads=(CAPTIONS, EMBEDDINGS, CLIP_CHECKPOINT),
     writes=(CAPTION_SCORES,),
     run=_caption_scores,

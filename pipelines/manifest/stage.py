@@ -37,7 +37,7 @@ from schemas.verdicts import CAPTION_VERDICTS, SELECTIONS, Verdict, VerdictRow
 from schemas.videos import VIDEOS
 
 _SCORES: tuple[Table, ...] = (*(s.table for s in SCORERS), SCORE_OCR, *CLIP_OUTPUTS, CAPTION_SCORES)
-_NOT_SCORES = {"clip_id", "error", "made_by", "model"}
+_NOT_SCORES = {"clip_id", "error", "made_by", "model", "sentences"}
 _ASPECTS = {"16:9": 16 / 9, "9:16": 9 / 16, "4:3": 4 / 3, "3:4": 3 / 4, "1:1": 1.0, "2.39:1": 2.39, "21:9": 21 / 9}
 
 
