@@ -21,15 +21,19 @@ from PIL import Image, ImageDraw
 from benchmarks.machine import Stopwatch, keep, machine, say
 from orchestration.recipes import recipe, remembered
 from pipelines.video.read import read_frames
+from schemas.checkpoints import AUTOENCODER_CHECKPOINT, DIT_CHECKPOINT
 from schemas.ledger import LEDGER, SKIPPED
 from schemas.manifest import MANIFEST
 from schemas.store import Store
+from trainer import on_demand
 from trainer.cyclic import steps_between
 from trainer.on_demand import Outcome, sample_one
+from trainer.sample_stage import load_generator
 from trainer.sources import cover, open_source
 from trainer.wishes import Wish
 
-STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+REGIONS = ("inpaint", "outpaint", "edit_region")
 Row = dict[str, Any]
 
 
@@ -50,6 +54,9 @@ class Trial:
         self.held_out = bool(unseen)
         chosen = sorted(unseen or rows)
         self.clips = [rows[c] for c in chosen if rows[c]["num_frames"] / rows[c]["fps"] >= 2.4][:most]
+        checkpoints = [self.store.read(t).to_pylist()[0] for t in (DIT_CHECKPOINT, AUTOENCODER_CHECKPOINT)]
+        generator = load_generator(self.store, *checkpoints)
+        on_demand.__dict__["load_generator"] = lambda *_: generator  # once, not for every sample
         self.shown: dict[str, list[tuple[str, np.ndarray]]] = {}
 
     def make(self, clip: Row, **wish: Any) -> tuple[Outcome, np.ndarray]:
@@ -158,7 +165,7 @@ def at_strengths(trial: Trial, clip: Row, folder: Path) -> Row:
         made, video = trial.make(clip, video=trial.path(clip), strength=strength, seed=1)
         source = trial.source(clip, made)[: len(video)].astype(np.float64)
         found[f"rms_at_{strength:g}"] = float(np.sqrt(np.mean((video - source) ** 2)))
-        if strength in (0.3, 0.6, 0.9):
+        if strength in (0.3, 0.7, 0.9):
             trial.show(f"video_to_video, strength {strength:g}", clip["dense"], video)
     far = [found[f"rms_at_{s:g}"] for s in STRENGTHS]
     return {**found, "monotone": float(all(a <= b for a, b in itertools.pairwise(far)))}
@@ -211,7 +218,8 @@ def verdicts(found: dict[str, Row]) -> dict[str, Any]:
     return {
         "given_file_db_least": {t: found[t]["file_db"]["least"] for t in given},
         "given_decoded_db_mean": {t: found[t]["given_db"]["mean"] for t in given},
-        "given_kept_at_28_db": all(found[t]["file_db"]["least"] >= 28 for t in given),
+        "given_frames_kept_at_28_db": all(found[t]["file_db"]["least"] >= 28 for t in given if t not in REGIONS),
+        "given_regions_kept_at_28_db": all(found[t]["file_db"]["least"] >= 28 for t in given if t in REGIONS),
         "loop_seam_over_median_most": found["loop"]["file_seam_over_median"]["most"],
         "loop_seam_at_most_median": found["loop"]["file_seam_over_median"]["most"] <= 1,
         "strength_moves_the_mean_distance_monotonically": all(a < b for a, b in itertools.pairwise(far)),

@@ -17,7 +17,8 @@ def found(least_db: float, seam: float, turn: float) -> dict[str, dict[str, obje
 
 def test_verdicts_are_of_the_worst_clip() -> None:
     good, bad = verdicts(found(28.1, 1.0, 5.0)), verdicts(found(27.9, 1.1, 9.5))
-    names = ("given_kept_at_28_db", "loop_seam_at_most_median", "strength_moves_the_mean_distance_monotonically")
-    assert [good[n] for n in names] == [True] * 3
-    assert [bad[n] for n in names] == [False] * 3
+    names = ("given_frames_kept_at_28_db", "given_regions_kept_at_28_db", "loop_seam_at_most_median")
+    names = (*names, "strength_moves_the_mean_distance_monotonically")
+    assert [good[n] for n in names] == [True] * 4
+    assert [bad[n] for n in names] == [False] * 4
     assert good["given_file_db_least"]["connect"] == 28.1
