@@ -108,6 +108,7 @@ class Snapshots:
         if path.exists():
             read = read_tensors(path)
             _same_names(path, read.keys(), into)
+            _same_shapes(path, read, into)
             for name, value in into.items():
                 value.copy_(like(read[name], value))
         else:
@@ -175,6 +176,15 @@ def _whole_folder(path: Path) -> bool:
 def _same_names(path: Path, found: object, wanted: Tensors) -> None:
     if set(found) != set(wanted):  # type: ignore[call-overload]
         raise ModelError(f"{path} is a snapshot of another model: delete {path.parent} and run the stage again")
+
+
+def _same_shapes(path: Path, found: Tensors, wanted: Tensors) -> None:
+    for name, value in wanted.items():
+        if found[name].shape != value.shape:
+            raise ModelError(
+                f"{path} is a snapshot of another model (`{name}` is {tuple(found[name].shape)} there and "
+                f"{tuple(value.shape)} here): delete {path.parent} and run the stage again"
+            )
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

@@ -110,6 +110,9 @@ def test_the_snapshot_of_another_model_is_refused(tmp_path: Path) -> None:
     made = trainer()
     with pytest.raises(ModelError, match="snapshot of another model"):
         made.restore(snapshots)
+    snapshots.save(3, {**made.tensors(), "model.embed.bias": torch.ones(3)})
+    with pytest.raises(ModelError, match=r"`model\.embed\.bias` is \(3,\) there and \(32,\) here"):
+        made.restore(snapshots)
     made.close()
 
 
