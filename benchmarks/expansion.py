@@ -20,13 +20,13 @@ import numpy as np
 
 from benchmarks.machine import keep, machine
 from captioner.expand.config import ExpandConfig, LmTraining
-from captioner.expand.expander import Expander, NotKept
+from captioner.expand.expander import Expander, NotKept, speaks_the_language
 from captioner.expand.facts import compare, lexicon_of, read_facts
 from captioner.expand.lm import train_lm
 from captioner.expand.measure import similarity, two_sample_auc
 from captioner.expand.prompts import Source, some_of
-from captioner.expand.stage import sources_of
-from captioner.expand.writers import Retrieval, Trained, Writer
+from captioner.expand.stage import open_expander, sources_of
+from captioner.expand.writers import Retrieval, Trained
 from schemas.captions import Fields
 from schemas.language import Unparsable, parse
 from schemas.manifest import MANIFEST
@@ -95,41 +95,65 @@ def lost_of(expander: Expander, given: str, expanded: str) -> tuple[str, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", help="a root with a manifest, such as that of `dailies demo`")
+    parser.add_argument("--writer", choices=("trained", "retrieval", "both"), default="both")
+    parser.add_argument(
+        "--checkpoint",
+        action="store_true",
+        help="take the root's trained expander, which saw all captions",
+    )
     parser.add_argument("--steps", type=int, default=LmTraining().steps)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/expansion.json")
+    parser.add_argument("--prompts", type=int, default=200, help="at most so many prompts")
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/expansion-<writer>.json")
     words, started = parser.parse_args(), machine()
-    rows = Store(words.root).read(MANIFEST, columns=["short", "dense", "fields"]).to_pylist()
-    sources = sources_of(rows)
+    store = Store(words.root)
+    sources = sources_of(store.read(MANIFEST, columns=["short", "dense", "fields"]).to_pylist())
     order = np.random.Generator(np.random.Philox(key=[words.seed, 7])).permutation(len(sources))
     aside = [sources[i] for i in order[: len(sources) // 3]]
     learn = [sources[i] for i in order[len(sources) // 3 :]]
     lexicon = lexicon_of([s.record for s in learn if s.record is not None])
-    config = ExpandConfig(lm=dataclasses.replace(LmTraining(), steps=words.steps, seed=words.seed, held_out=0.0))
-    began, clock = resource.getrusage(resource.RUSAGE_SELF).ru_utime, time.monotonic()
-    trained = train_lm(learn, config.lm, NoSnapshots())
-    training_s = resource.getrusage(resource.RUSAGE_SELF).ru_utime - began
     rng = np.random.Generator(np.random.Philox(key=[words.seed, 8]))
-    prompts = [p for s in aside if s.record is not None for p in (s.short, asked(s.record, rng))]
-    learned = {s.dense for s in learn}
+    prompts = [p for s in aside if s.record is not None for p in (s.short, asked(s.record, rng))][: words.prompts]
     results: dict[str, Any] = {
-        "captions": len(sources), "learned_from": len(learn), "set_aside": len(aside), "steps": words.steps,
-        "training_cpu_s": round(training_s, 1), "training_wall_s": round(time.monotonic() - clock, 1),
-        "loss_last": round(float(np.mean(trained.losses[-20:])), 4),
+        "captions": len(sources),
+        "learned_from": len(learn),
+        "set_aside": len(aside),
         "floor_two_sample_auc": round(two_sample_auc(*([s.dense for s in x[: len(aside)]] for x in (learn, aside))), 4),
-    }  # fmt: skip
-    writers: dict[str, Writer] = {
-        "trained": Trained(trained.net, trained.tokenizer, config, "benchmark"),
-        "retrieval": Retrieval(learn, lexicon),
     }
-    for name, writer in writers.items():
-        expander = Expander(writer, lexicon, config.candidates)
-        results[name] = measure(expander, prompts, aside, learned)
-        shown = [dataclasses.asdict(expander.expand(p, seed=1)) for p in prompts[:4]]
+    config = ExpandConfig(lm=dataclasses.replace(LmTraining(), steps=words.steps, seed=words.seed, held_out=0.0))
+    expanders: dict[str, Expander] = {}
+    if words.writer != "retrieval":
+        expanders["trained"] = open_expander(store, config) if words.checkpoint else _trained(learn, config, results)
+    if words.writer != "trained":
+        expanders["retrieval"] = Expander(Retrieval(learn, lexicon), lexicon, config.candidates)
+    for name, expander in expanders.items():
+        results[name] = measure(expander, prompts, aside, {s.dense for s in learn})
+        print(json.dumps({name: results[name]}, indent=1), flush=True)
+        shown = [dataclasses.asdict(expander.expand(p, seed=1)) for p in prompts[:3]]
         results[name]["examples"] = [{k: e[k] for k in ("given", "expanded", "added", "repaired")} for e in shown]
     if words.keep:
-        results = keep("expansion", results, f"python -m benchmarks.expansion ROOT --seed {words.seed}", started)
+        told = f" --writer {words.writer} --prompts {words.prompts} --seed {words.seed}"
+        told += " --checkpoint" if words.checkpoint else f" --steps {words.steps}"
+        results = keep(f"expansion-{words.writer}", results, f"python -m benchmarks.expansion ROOT{told}", started)
     print(json.dumps(results, indent=1))
+
+
+def _trained(learn: list[Source], config: ExpandConfig, results: dict[str, Any]) -> Expander:
+    began, clock = resource.getrusage(resource.RUSAGE_SELF).ru_utime, time.monotonic()
+    trained = train_lm(learn, config.lm, NoSnapshots())
+    results["training"] = {
+        "steps": config.lm.steps,
+        "cpu_s": round(resource.getrusage(resource.RUSAGE_SELF).ru_utime - began, 1),
+        "wall_s": round(time.monotonic() - clock, 1),
+        "loss_last": round(float(np.mean(trained.losses[-20:])), 4),
+    }
+    lexicon = lexicon_of([s.record for s in learn if s.record is not None])
+    return Expander(
+        Trained(trained.net, trained.tokenizer, config, "benchmark"),
+        lexicon,
+        config.candidates,
+        speaks_the_language(learn),
+    )
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ WRITERS = ("trained", "retrieval", "transformers", "openai_api")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LmTraining:
-    """The small text model and its training; defaults for a few hundred captions and a minute of one CPU core."""
+    """The small text model and its training; defaults for a few hundred captions and half a minute of one CPU core."""
 
     seed: int = 0
     """Seed of the weights and of every draw."""
-    steps: int = 500
+    steps: int = 300
     """Optimiser steps."""
-    batch_size: int = 24
+    batch_size: int = 16
     """(Prompt, caption) pairs per step."""
     learning_rate: float = 3e-3
     """Peak of AdamW's rate; linear warmup, then a cosine to 0."""
@@ -60,8 +60,8 @@ class ExpandConfig:
     """Texts that are drawn; the first that keeps every fact of the prompt is taken."""
     temperature: float = 1.0
     """Of the draw; 1 keeps the captions' own frequencies."""
-    max_tokens: int = 256
-    """Longest expansion, tokens."""
+    max_tokens: int = 160
+    """Longest expansion, tokens; a draft that does not end by then is none."""
     examples: int = 6
     """(Short, dense) captions of the manifest that an LLM is shown, seeded by the prompt."""
     model: str = "Qwen/Qwen3-4B-Instruct-2507"

@@ -50,6 +50,8 @@ class Expander:
     writer: Writer
     lexicon: Lexicon
     candidates: int
+    strict: bool = False
+    """Whether a draft must be of the caption language, as all captions of the manifest are."""
 
     def expand(self, prompt: str, seed: int = 0) -> Expansion:
         """Expand one prompt; the same prompt and seed give the same text.
@@ -66,7 +68,8 @@ class Expander:
         best: tuple[Verdict, str] | None = None
         judged = 0
         for text in self.writer.write(given, self.candidates, drawn):
-            if read_caption(text, "stop", require_fields=False, language="").status is not CaptionStatus.OK:
+            judged_as = read_caption(text, "stop", require_fields=self.strict, language="")
+            if judged_as.status is not CaptionStatus.OK:
                 continue
             judged += 1
             verdict = self._judge(asked, text)
@@ -104,4 +107,9 @@ def expander_of(config: ExpandConfig, sources: Sequence[Source], lexicon: Lexico
         writer = Llm(config, sources)
     else:
         writer = Served(config, sources)
-    return Expander(writer, lexicon, config.candidates)
+    return Expander(writer, lexicon, config.candidates, speaks_the_language(sources))
+
+
+def speaks_the_language(sources: Sequence[Source]) -> bool:
+    """Whether every caption is of the caption language; then every expansion is to be, too."""
+    return all(s.variant is not None for s in sources)

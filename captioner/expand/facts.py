@@ -25,13 +25,15 @@ _NUMBERS = {w: n for n, w in enumerate(("one", "two", "three", "four", "five", "
 _FUNCTION = frozenset(
     word
     for line in (
-        "a after an and are as at background be before behind being by camera clip film finally first footage for",
-        "from front has have here i in into is it its make meanwhile next of on or order over please scene second",
-        "see seen shot show showing shows subject subjects that the their then there these they thing things this",
-        "those to under video view visible was we when where which while who with without you",
+        "a across after also an and any are as at background be before behind being by camera can clip could",
+        "during film finally first footage for from front give has have he her here him i in into is it its just",
+        "let like make me meanwhile my next of on or order our over please scene second see seen she shot show",
+        "showing shows some subject subjects that the their them then there these they thing things this those",
+        "through to under us very video view visible want was we when where which while who with would you your",
     )
     for word in line.split()
 )
+"""Words that are no facts; a negation is one, and is kept as it was said."""
 
 
 def stem(word: str) -> str:

@@ -55,6 +55,7 @@ def build(config: LmTraining, vocabulary: int) -> Any:
             intermediate_size=config.width * 8 // 3 // 8 * 8,
             num_hidden_layers=config.layers,
             num_attention_heads=config.heads,
+            initializer_range=config.width**-0.5,  # the usual 0.02 is meant for a width of thousands (docs/log.md)
             max_position_embeddings=1024,
             tie_word_embeddings=True,
             pad_token_id=PAD_ID,

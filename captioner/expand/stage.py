@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from captioner.expand.config import ExpandConfig, LmTraining
-from captioner.expand.expander import Expander, expander_of
-from captioner.expand.facts import Lexicon, lexicon_of
+from captioner.expand.expander import Expander, expander_of, speaks_the_language
+from captioner.expand.facts import lexicon_of
 from captioner.expand.prompts import Source, source_of
 from captioner.pairs.read import fields_of
 from pipelines.execute import Context, Output, Progress, RunLog, Stage
@@ -97,7 +97,8 @@ def run(context: Context) -> Output:
         "seed": config.seed,
         "curve": f"logs/{KIND}/{name}",
     }
-    found, path = _save(context.store, trained.net, trained.tokenizer, config, _lexicon(sources), card)
+    words = {"lexicon": _lexicon(sources), "strict": speaks_the_language(sources)}
+    found, path = _save(context.store, trained.net, trained.tokenizer, config, words, card)
     row = Checkpoint(
         digest=found,
         kind=KIND,
@@ -113,7 +114,7 @@ def run(context: Context) -> Output:
 
 
 def _save(
-    store: Store, net: Any, tokenizer: Any, config: LmTraining, lexicon: Lexicon, card: Mapping[str, Any]
+    store: Store, net: Any, tokenizer: Any, config: LmTraining, words: Mapping[str, Any], card: Mapping[str, Any]
 ) -> tuple[str, str]:
     from safetensors.torch import save_model
 
@@ -123,7 +124,7 @@ def _save(
     name = digest((local / _WEIGHTS).read_bytes())
     tokenizer.save_pretrained(str(local))
     described = {"kind": KIND, "format": FORMAT, "digest": name, "vocabulary": len(tokenizer)}
-    described |= {"lm": dataclasses.asdict(config), "lexicon": lexicon}
+    described |= {"lm": dataclasses.asdict(config), **words}
     (local / _CONFIG).write_text(json.dumps(described, indent=1))
     rows = "\n".join(f"| {key} | {value} |" for key, value in card.items())
     (local / "README.md").write_text(
@@ -162,7 +163,7 @@ def load_trained(folder: str, config: ExpandConfig) -> Expander:
         net = build(LmTraining(**described["lm"]), described["vocabulary"])
         load_model(net, str(path / _WEIGHTS))
         writer = Trained(net.eval(), load_tokenizer(folder), config, found)
-        return Expander(writer, described["lexicon"], config.candidates)
+        return Expander(writer, described["lexicon"], config.candidates, described["strict"])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as e:
         raise ModelError(f"expander checkpoint {folder} does not load ({e}): run stage `expander` again") from e
 

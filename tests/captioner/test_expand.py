@@ -80,6 +80,8 @@ def one(**said: str) -> Fields:
         ("static camera, night sky, star", one(shape="star", camera="static", background="night sky"), ()),
         ("the camera zooms in on a star", one(shape="star", camera="zooming in"), ()),
         ("a shiny red circle", one(color="red", shape="circle"), ("shiny",)),
+        ("show me a star in red", one(color="red", shape="star"), ()),
+        ("a star without motion", one(shape="star"), ("without", "motion")),
         ("a purple dragon", Fields(subjects=[], events=[]), ("purple", "dragon")),
     ],
 )
@@ -170,6 +172,13 @@ def test_the_first_draft_that_keeps_everything_is_taken_and_what_it_adds_is_said
     found = expander("a a a a a a a a a a a a a a a a a", wrong, right).expand("a red star")
     assert (found.expanded, found.added, found.repaired) == (right, ("camera: static",), ())
     assert found.drafts == 2, "a loop is no draft"
+
+
+def test_where_all_captions_are_of_one_language_a_draft_must_be_too() -> None:
+    loose = "A red star is moving left. The background are sand."
+    assert expander(loose).expand("a red star moves left").expanded == loose
+    strict = dataclasses.replace(expander(loose, "A red star is moving left."), strict=True)
+    assert strict.expand("a red star moves left").expanded == "A red star is moving left."
 
 
 def test_a_lie_is_mended_and_said() -> None:
