@@ -8,9 +8,12 @@ decoded and dropped, since a later frame refers to them.  Cost: one decode plus 
 import functools
 import os
 from collections.abc import Callable, Collection, Iterator
+from fractions import Fraction
 
 import av
 import numpy as np
+
+from pipelines.video.probe import quarter_turn
 
 
 def read_frames(
@@ -63,6 +66,8 @@ def _read(path: str, max_frames: int | None, wanted: set[int] | None) -> tuple[l
 def stream_frames(path: str | os.PathLike[str]) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
     """Every frame's time in seconds from the first, and how to get its picture, (height, width, 3) uint8 RGB.
 
+    Unlike clip files these may be turned or have pixels that are not square: pictures are as a player shows them.
+
     Raises:
         OSError: If the file does not open or decode.
         ValueError: If it holds no video.
@@ -76,6 +81,14 @@ def stream_frames(path: str | os.PathLike[str]) -> Iterator[tuple[float, Callabl
             first: float | None = None
             for frame in container.decode(stream):
                 first = (frame.time or 0.0) if first is None else first
-                yield (frame.time or 0.0) - first, functools.partial(frame.to_ndarray, format="rgb24")
+                yield (frame.time or 0.0) - first, functools.partial(_shown, frame, stream.sample_aspect_ratio)
     except av.error.FFmpegError as e:
         raise OSError(f"{path} does not decode: {e}") from e
+
+
+def _shown(frame: av.VideoFrame, aspect: Fraction | None) -> np.ndarray:
+    """A frame's picture with square pixels, the right way up."""
+    turn = quarter_turn(frame.rotation)
+    if aspect and aspect != 1 and Fraction(1, 8) <= aspect <= 8:  # beyond that it is a damaged header
+        frame = frame.reformat(width=max(1, round(frame.width * aspect)), format="rgb24")
+    return np.rot90(frame.to_ndarray(format="rgb24"), k=-turn // 90)

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from schemas.errors import UsageError
 from schemas.store import Store
 from tests.trainer.small_world import make_root, pictures
 from tests.trainer.test_tasks import with_views
+from tests.videos import make_video
 from trainer import cyclic, wishes
 from trainer.canvas import box_of, canvas, check, latent_frames
 from trainer.credentials import read as credentials_of
@@ -122,6 +124,24 @@ def test_pictures_of_a_source_are_those_shown_at_the_models_frame_rate(tmp_path:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"bad\.png does not read"):
         open_source(str(tmp_path / "bad.png"), 8.0, lambda w, h: (w, h))
+
+
+@pytest.mark.parametrize(("turn", "aspect", "coded"), [(90, None, (48, 64)), (0, 2, (32, 48)), (270, 2, (24, 64))])
+def test_a_source_is_seen_as_a_player_shows_it(
+    turn: int, aspect: int | None, coded: tuple[int, int], tmp_path: Path
+) -> None:
+    """48 pixels wide and 64 high on the side, or wide pixels, or both: 64 x 48 for all, red on the left."""
+    shown_ = np.zeros((48, 64, 3), np.uint8)
+    shown_[:, :32, 0] = 220
+    squeezed = shown_ if aspect is None else np.asarray(Image.fromarray(shown_).resize((64, 48)))
+    stored = np.rot90(squeezed, k=turn // 90)
+    stored = np.asarray(Image.fromarray(np.ascontiguousarray(stored)).resize(coded))
+    sar = Fraction(aspect) if aspect else None
+    path = make_video(tmp_path / "a.mp4", [stored] * 5, rotation=-turn, sar=sar)
+    source = open_source(str(path), 25.0, lambda w, h: (w, h))
+    assert (source.own_width, source.own_height) == (64, 48)
+    assert source.pictures[0, :, :24, 0].min() > 150
+    assert source.pictures[0, :, 40:, 0].max() < 70
 
 
 def test_a_mask_gives_the_box_of_its_white_part(tmp_path: Path) -> None:
