@@ -260,7 +260,7 @@ def _metrics(rows: Sequence[Any]) -> dict[str, Any]:
 
 CLAIMS_STAGE = Stage(
     name="caption_claims",
-    version=1,
+    version=2,  # thresholds by what wrong claims look like
     reads=(CAPTIONS, SELECTIONS, CLIPS, FRAMES, VIDEOS),
     writes=(CAPTION_CLAIMS,),
     run=check_claims,

@@ -10,8 +10,8 @@ Two questions about each claim of a caption, both asked of the captioner's own l
 
 Thresholds come from held-out pairs with known truth: of the true claims of a field (apart for captions with one subject
 and with several) the given share at most falls below, and a claim that is the likeliest choice is never contradicted.
-Where there are too few pairs to say, or where true claims fall so low that a wrong one would too (their quantile is
-worse than `hopeless`), the field is unverifiable.  The verifier is no other model than the captioner, so what both are
+Where there are too few pairs to say, or where true claims fall so low that too few wrong ones fall lower, the field is
+unverifiable.  The verifier is no other model than the captioner, so what both are
 blind to stays unseen: the command reports what share of the captioner's own errors it finds.
 `captioner/train/verifier.py` asks; this file judges, and is pure.  Source: facts/captioner.md 5.4.
 """
@@ -36,14 +36,14 @@ class VerifyConfig:
 
     false_alarms: float = 0.01
     """Share of true claims of a field that may be contradicted, on the pairs that thresholds come from, (0, 0.5)."""
-    hopeless: float = -4.0
-    """Thresholds below this, in nats, show that the captioner does not know the field: nothing is said of it."""
+    power: float = 0.5
+    """Share of wrong claims that must fall below a threshold, [0, 1]; where fewer do, nothing is said of the field."""
     pairs: int = 200
     """Held-out pairs to calibrate on at most."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.false_alarms < 0.5 or self.pairs < 1 or self.hopeless > 0:
-            raise ValueError("false_alarms must be in (0, 0.5), pairs at least 1, hopeless at most 0")
+        if not 0 < self.false_alarms < 0.5 or self.pairs < 1 or not 0 <= self.power <= 1:
+            raise ValueError("false_alarms must be in (0, 0.5), pairs at least 1, power in [0, 1]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ class Evidence:
     """That alternative."""
     fall: float | None
     """Nats that the caption loses on the corruption that it survives best; None if no corruption makes it false."""
+    wrong: tuple[float, ...] = ()
+    """The gaps that the alternatives would have, were they claimed: what a wrong claim looks like here."""
 
     @property
     def group(self) -> tuple[str, bool]:
@@ -74,18 +76,22 @@ def thresholds(true: Iterable[Evidence], config: VerifyConfig) -> dict[tuple[str
     A group of too few claims is judged with all of its field.  Groups that are missing are unverifiable.
     """
     gaps: dict[tuple[str, bool], list[float]] = {}
+    wrong: dict[tuple[str, bool], list[float]] = {}
     for evidence in true:
         if evidence.gap is not None:
             gaps.setdefault(evidence.group, []).append(evidence.gap)
+            wrong.setdefault(evidence.group, []).extend(evidence.wrong)
     found = {}
     for field in {field for field, _ in gaps}:
         groups = {several: gaps.get((field, several), []) for several in (False, True)}
         for several, own in groups.items():
-            values = sorted(own if len(own) >= FEWEST else [*groups[False], *groups[True]])
+            alone = len(own) >= FEWEST
+            values = sorted(own if alone else [*groups[False], *groups[True]])
             if len(values) >= FEWEST:
                 allowed = int(config.false_alarms * (len(values) + 1))  # so many true claims may lie below
                 bound = min(0.0, values[allowed])
-                if bound >= config.hopeless:
+                planted = [g for s in ((several,) if alone else (False, True)) for g in wrong.get((field, s), [])]
+                if sum(g < bound for g in planted) >= config.power * max(1, len(planted)):
                     found[field, several] = bound
     return found
 

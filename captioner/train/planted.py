@@ -71,7 +71,7 @@ def measure(loaded: Loaded, pairs: Sequence[Pair], config: VerifyConfig) -> dict
         "false_alarms": _rates(told["true"]),
         "own_errors": _rates(told["own_wrong"]),
         "own_right": _rates(told["own_right"]),
-        "config": {"false_alarms": config.false_alarms, "hopeless": config.hopeless},
+        "config": {"false_alarms": config.false_alarms, "power": config.power},
     }
 
 

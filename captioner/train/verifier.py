@@ -57,11 +57,13 @@ class Verifier:
             values = [claim.value, *alternatives(claim, self.vocabulary)]
             texts = [render_dense(changed(fields, claim, v), w) for w in WORDINGS for v in values]
             scores = np.array(self._scores(prefix, texts)).reshape(len(WORDINGS), len(values)).mean(axis=0)
-        gap, rival = None, ""
+        gap, rival, wrong = None, "", ()
         if len(values) > 1:
             best = 1 + int(scores[1:].argmax())
-            gap, rival = float(scores[0] - scores[best]), values[best]
-        return Evidence(claim, len(fields.subjects) > 1, gap, rival, min(against) if against else None)
+            lead = [float(s - np.delete(scores, i).max()) for i, s in enumerate(scores)]
+            gap, rival, wrong = lead[0], values[best], tuple(lead[1:])
+        fall = min(against) if against else None
+        return Evidence(claim, len(fields.subjects) > 1, gap, rival, fall, wrong)
 
     def _scores(self, prefix: torch.Tensor, texts: Sequence[str], *, whole: bool = True) -> list[float]:
         """Log-probabilities of texts: of one clip, or each of its own."""

@@ -113,7 +113,7 @@ def test_corruptions_change_what_they_should() -> None:
 
 
 def told(gap: float, *, several: bool = False, fall: float | None = 1.0) -> Evidence:
-    return Evidence(Claim("color", 0, "red"), several, gap, "blue", fall)
+    return Evidence(Claim("color", 0, "red"), several, gap, "blue", fall, (-5.0, -6.0))
 
 
 def test_thresholds_let_the_given_share_of_true_claims_fall_and_never_the_likeliest() -> None:
