@@ -57,7 +57,8 @@ class Verifier:
             values = [claim.value, *alternatives(claim, self.vocabulary)]
             texts = [render_dense(changed(fields, claim, v), w) for w in WORDINGS for v in values]
             scores = np.array(self._scores(prefix, texts)).reshape(len(WORDINGS), len(values)).mean(axis=0)
-        gap, rival, wrong = None, "", ()
+        gap, rival = None, ""
+        wrong: tuple[float, ...] = ()
         if len(values) > 1:
             best = 1 + int(scores[1:].argmax())
             lead = [float(s - np.delete(scores, i).max()) for i, s in enumerate(scores)]
