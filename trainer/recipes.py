@@ -40,8 +40,8 @@ def demo() -> TrainerConfig:
 def thorough() -> TrainerConfig:
     """From scratch on two free cores in at most 100 minutes for autoencoder and DiT: what the trainer can do on a CPU.
 
-    The split: autoencoder about 20 minutes (5000 steps, 1,500 CPU seconds), latents 2, DiT about 75 (14,000 steps of 0.40
-    CPU seconds, with two threads on two cores).  Every stage goes on where it was killed.  Wider
+    The split: autoencoder about 20 minutes (5000 steps, 1,500 CPU seconds), latents 2, DiT about 75 (14,000 steps of
+    0.40 CPU seconds, with two threads on two cores).  Every stage goes on where it was killed.  Wider
     than the demo where it pays: 32 latent channels for 30 dB and more, a DiT of 128 wide that has room for their noise,
     packs of twice the tokens, and 1,000 clips and more, so that shape and motion are learned and not remembered.
 
