@@ -20,7 +20,9 @@ def diff(question: Ask, args: argparse.Namespace) -> Answer:
 def forget(question: Ask, args: argparse.Namespace) -> Answer:
     """Show what names a video; with --yes remove it."""
     store = question.readable()
-    tables = [t for p in rooms.all_stages() for t in p.stage.writes]
+    from captioner.pairs.teacher import TEACHER_CAPTIONS
+
+    tables = [*(t for p in rooms.all_stages() for t in p.stage.writes), TEACHER_CAPTIONS]  # the latter on demand
     found = forgetting.trace(store, args.video, tables)
     text = forgetting.as_text(found)
     if not args.yes:

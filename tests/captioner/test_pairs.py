@@ -14,7 +14,7 @@ from captioner.config import CaptionerConfig
 from captioner.frames import FrameSpec, pixels
 from captioner.jobs import job_of
 from captioner.pairs.config import PairSources
-from captioner.pairs.listing import take_file, take_rows
+from captioner.pairs.listing import read_list, take_file, take_rows
 from captioner.pairs.read import read_rows, split_of
 from captioner.pairs.stage import PAIRS_STAGE
 from captioner.pairs.teacher import TEACHER_CAPTIONS, listed, teacher_stage
@@ -221,3 +221,17 @@ def test_the_command_trains_on_files_and_on_what_people_wrote(
     code, out, err = dailies(capsys, "captioner", "train", "--labels", *common, "--set", "captioner.train.steps=2")
     assert code == 0, err
     assert [(p["source"], p["dense"]) for p in root.read(PAIRS).to_pylist()] == [("labels", DENSE)]
+
+
+def test_a_forgotten_video_is_in_no_pair_no_list_and_no_teachers_caption(
+    root: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stage(teacher_stage("fake"), root, CaptionerConfig(), batch="b", executor=Local(1))
+    name, _ = take_rows(root, listed(root.read(TEACHER_CAPTIONS, batch="b").to_pylist()), "teacher fake")
+    assert gathered(root, name)[0]
+    code, _, err = dailies(capsys, "forget", "v.mp4", "--yes", "--root", root.root)
+    assert code == 0, err
+    assert root.read(TEACHER_CAPTIONS, batch="b").num_rows == 0
+    assert root.read(PAIRS).num_rows == 0
+    with pytest.raises(UsageError, match="file again"):
+        read_list(root, name)
