@@ -22,7 +22,7 @@ from typing import Any
 
 from captioner.record import NoRecord, looks_like_json, read_record
 from schemas.captions import CaptionStatus, Fields
-from schemas.language import Unparsable, parse
+from schemas.language import check, parse
 
 RUN_WORDS, RUN_TIMES = 4, 4
 ZLIB_RATIO, ZLIB_FROM_CHARACTERS = 6.0, 200  # short texts carry zlib's header
@@ -84,8 +84,8 @@ def read(text: str, finish_reason: str, *, require_fields: bool, language: str =
         except NoRecord as e:
             return Parsed(CaptionStatus.UNPARSABLE, str(e))
     try:
-        return Parsed(CaptionStatus.OK, "", parse(said))
-    except Unparsable as e:
+        return Parsed(CaptionStatus.OK, "", check(parse(said)))  # what cannot be said again was not read rightly
+    except ValueError as e:
         why = str(e) if require_fields else another_language(said, language)
         return Parsed(CaptionStatus.UNPARSABLE, why) if why else Parsed(CaptionStatus.OK)
 

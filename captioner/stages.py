@@ -326,7 +326,7 @@ CAPTIONER_MODEL = Stage(
 )
 CAPTIONS_STAGE = Stage(
     name="captions",
-    version=2,  # with every try, frame specification and engine
+    version=3,  # a record that cannot be said again does not parse
     reads=(SELECTIONS, CLIPS, FRAMES, VIDEOS),
     writes=(CAPTIONS,),
     run=caption_clips,

@@ -24,7 +24,7 @@ from captioner.verify import CONTRADICTED, UNVERIFIABLE, Evidence, VerifyConfig,
 from schemas.captions import Fields, Pair
 from schemas.claims import CAMERA, COUNT, Claim, claims_of
 from schemas.ids import digest
-from schemas.language import Unparsable, parse
+from schemas.language import parse
 
 _DENSE_TOKENS = 160
 PLANTED = ("color", "motion", CAMERA, COUNT)
@@ -95,7 +95,7 @@ def _own(pair: Pair, loaded: Loaded, verifier: Verifier) -> list[Evidence]:
     (ids,) = loaded.net.write(torch.from_numpy(frames[None]), DENSE_ID, max_tokens=_DENSE_TOKENS)
     try:
         return verifier.examine(frames, parse(decode(loaded.tokenizer, ids)[0]))
-    except Unparsable:
+    except ValueError:
         return []
 
 

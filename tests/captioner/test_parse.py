@@ -34,6 +34,7 @@ PROSE = (
         ("A red star is moving up. <|im_end|>", "stop", "unparsable", "control token"),
         ("<dense> A red star is moving up.", "stop", "unparsable", "control token"),
         (PROSE, "stop", "unparsable", "grammar"),
+        ("A red is static is moving up.", "stop", "unparsable", "plain lowercase words"),
     ],
 )
 def test_bad_texts_land_in_their_status(text: str, finish: str, status: str, word: str) -> None:
