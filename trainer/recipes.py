@@ -20,10 +20,10 @@ def demo() -> TrainerConfig:
     """From scratch on two CPU cores in minutes.
 
     Run:     dailies demo, or dailies stage autoencoder|latents|dit|samples --recipe demo
-    Expect:  on 150 rendered clips, measured with one thread on a busy machine: autoencoder 120 CPU seconds, 27.3 dB
-             held out (pictures 30.1); latents 27; dit (1.0 M parameters) 214; 64 samples 19. Of 64 prompts the videos
-             have the colour asked for in 0.91 (0.17 against shuffled prompts), the background in 1.00 (0.22); shape,
-             motion and camera are still at chance.
+    Expect:  on 185 rendered clips, with one thread on a busy machine: autoencoder 152 CPU seconds, 27.3 dB held out
+             (pictures 30.1); latents 27; dit (1.0 M parameters) 131, loss 1.42 to 0.70; 64 samples 19. Of 64 prompts
+             the videos have the colour asked for in 0.92 (0.16 against shuffled prompts), background 1.00 (0.22);
+             shape, motion and camera are still at chance.
     """
     return TrainerConfig(
         shape=ShapeConfig(train_fps=4.0, max_frames=13, max_area=4096, max_tokens=256, patch=2),
