@@ -34,7 +34,7 @@ FEWEST = 20
 class VerifyConfig:
     """How strict the counterfactual test is."""
 
-    false_alarms: float = 0.01
+    false_alarms: float = 0.035
     """Share of true claims of a field that may be contradicted, on the pairs that thresholds come from, (0, 0.5)."""
     power: float = 0.5
     """Share of wrong claims that must fall below a threshold, [0, 1]; where fewer do, nothing is said of the field."""
