@@ -216,7 +216,7 @@ def test_settings_of_backends_that_are_not_used_do_not_count() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_build_and_stages_are_listed(name: str) -> None:
     assert RECIPES[name]().captioning().backend in ("recaptioner", "transformers_vlm")
-    assert [s.name for s in STAGES] == ["pairs", "captioner_model", "captions", "caption_claims"]
+    assert [s.name for s in STAGES] == ["pairs", "captioner_model", "captions", "caption_claims", "expander"]
 
 
 @pytest.mark.parametrize("bad", [{"backend": "nobody"}, {"batch_size": 0}, {"retries": 9}])
