@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.frames import FrameSpec, crop_box, moments, pixels, size_for, span_of
-from captioner.stages import job_of
+from captioner.jobs import job_of
 from captioner.train.data import example
 from captioner.train.tokenizer import train_tokenizer
 from tests.captioner.worlds import jpeg, pair
