@@ -43,7 +43,11 @@ def pair(sources: Sequence[Source], index: int, rng: np.random.Generator, recomb
     record = source.record
     if rng.random() < recombined:
         record = swapped(record, [s.record for s in sources if s.record is not None], rng)
-    dense = render_dense(record, source.variant)
+    try:
+        dense = render_dense(record, source.variant)
+    except ValueError:  # values that go with their own caption and not with this one: a shape of two words, say
+        record = source.record
+        dense = render_dense(record, source.variant)
     if len(record.subjects) == 1 and rng.random() < _SHORT_SHARE:  # of several it names one, and none may be added
         return render_short(record, int(rng.integers(NUM_VARIANTS))), dense
     return typed(some_of(record, rng), rng), dense
@@ -60,7 +64,8 @@ def swapped(record: Fields, others: Sequence[Fields], rng: np.random.Generator) 
         return Subject(**{n: v if getattr(own, n) else "" for n, v in named.items()})
 
     subjects = [subject(s) for s in record.subjects]
-    events = [subjects[0].motion, *record.events[1:]] if record.events else []
+    # a motion may have been struck out of a caption whose events were kept
+    events = [subjects[0].motion or record.events[0], *record.events[1:]] if record.events else []
     if len(events) > 1 and events[0] == events[1]:
         events, subjects = (
             list(record.events),

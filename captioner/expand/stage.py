@@ -187,7 +187,7 @@ def open_expander(store: Store, config: ExpandConfig) -> Expander:
 
 EXPANDER = Stage(
     name=KIND,
-    version=1,
+    version=2,
     reads=(MANIFEST,),
     writes=(EXPANDER_CHECKPOINT,),
     run=run,

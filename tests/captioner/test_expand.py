@@ -390,3 +390,25 @@ def test_configs_refuse_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="multiple of"):
         LmTraining(width=10)
     assert CaptionerConfig().expand.writer == "trained"
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_a_caption_whose_motion_was_struck_out_of_its_events_still_makes_pairs(seed: int, moves: bool) -> None:
+    struck = Fields(
+        subjects=[Subject(shape="circle", color="red", motion="moving left" if moves else "")],
+        events=["moving left", "moving up"],
+        background="sand",
+    )
+    whole = Fields(subjects=[Subject(shape="star", color="blue", size="small", motion="moving up")], events=[])
+    sources = [source_of(render_short(f), render_dense(f), f) for f in (struck, whole)]
+    prompt, dense = pair(sources, 0, np.random.default_rng(seed), recombined=1.0)
+    assert prompt
+    assert "then" in dense or "moving up" in dense
+
+
+def test_values_that_do_not_go_together_are_left_with_their_own_captions() -> None:
+    bike = Fields(subjects=[Subject(shape="mountain bike", color="red")], events=[])  # unsayable without a colour
+    plain = Fields(subjects=[Subject(shape="circle")], events=[])
+    sources = [source_of(render_short(f), render_dense(f), f) for f in (bike, plain)]
+    for seed in range(20):
+        assert pair(sources, 1, np.random.default_rng(seed), recombined=1.0)[1] == sources[1].dense
