@@ -25,8 +25,8 @@ def thorough() -> CaptionerConfig:
 
     Run:     dailies captioner train --recipe thorough --root runs/captioner
              dailies captioner evaluate --root runs/captioner
-    Expect:  490 CPU seconds with the pairs (2026-11-25, one thread on a shared machine); on 1000 held-out pairs claim precision
-             and recall 0.984, a wrong claim in 1.2 % of captions of one subject and in 24 % of those of several.
+    Expect:  490 CPU seconds with the pairs (2026-11-25, one thread); on 1000 held-out pairs claim P and R 0.984,
+             a wrong claim in 1.2 % of captions of one subject and in 24 % of those of several.
     """
     return CaptionerConfig(train=TrainConfig(steps=1800, threads=1))
 
