@@ -11,8 +11,8 @@ import dataclasses
 import io
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from torch import Tensor
 from captioner.expand.config import LmTraining
 from captioner.expand.prompts import Source, pair
 from captioner.train.data import pad
-from captioner.train.fit import Snapshots, read_snapshot
+from captioner.train.fit import Snapshots, rate_at, read_snapshot
+from captioner.train.settled import settled
 from captioner.train.tokenizer import DENSE_ID, END_ID, PAD_ID, SHORT_ID, decode, encode, train_tokenizer
 from pipelines.execute import RunLog
 from schemas.errors import ModelError
@@ -77,7 +78,7 @@ def train_lm(
     Raises:
         ModelError: If no caption is short enough to learn from.
     """
-    with _settled(config):
+    with settled(config.threads, config.seed):
         tokenizer = train_tokenizer([t for s in sources for t in (s.short, s.dense)], config.vocabulary)
         fits = [s for s in sources if len(_joined(tokenizer, s.short, s.dense)[0]) <= config.max_tokens]
         order = np.random.Generator(np.random.Philox(key=[config.seed, _SPLIT_SEED])).permutation(len(fits))
@@ -89,21 +90,6 @@ def train_lm(
         losses = _fit(net, tokenizer, learn, config, snapshots, on_step, curve)
         net.eval()
         return TrainedLm(net, tokenizer, losses, _mean_loss(net, tokenizer, held), len(sources) - len(fits))
-
-
-@contextmanager
-def _settled(config: LmTraining) -> Iterator[None]:
-    """Fixed threads, seed and algorithms inside; as they were after."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(strict)
 
 
 def _joined(tokenizer: Any, prompt: str, dense: str) -> tuple[list[int], list[int]]:
@@ -148,8 +134,7 @@ def _fit(
     saved = time.monotonic()
     with curve(len(losses)) if curve else nullcontext() as log:
         for step in range(len(losses), config.steps):
-            warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-            rate = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+            rate = rate_at(step, config)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             rng = np.random.Generator(np.random.Philox(key=[config.seed, step]))

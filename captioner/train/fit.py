@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captioner.train.config import LoraConfig, TrainConfig
+from captioner.train.config import TrainConfig
 from captioner.train.data import Example, by_shape, draw
 from captioner.train.early import Watch
 from captioner.train.model import Captioner
@@ -39,7 +39,20 @@ class Snapshots(Protocol):
     def save(self, data: bytes) -> None: ...
 
 
-def rate_at(step: int, config: TrainConfig | LoraConfig, stage: "Stage | None" = None) -> float:
+class Schedule(Protocol):
+    """What the learning rate depends on."""
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def warmup_steps(self) -> int: ...
+
+
+def rate_at(step: int, config: Schedule, stage: "Stage | None" = None) -> float:
     """Learning rate of a step: linear warmup, then a cosine to 0; a fine-tuning's begins anew."""
     peak, steps = (stage.peak, stage.steps) if stage else (config.learning_rate, config.steps)
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))

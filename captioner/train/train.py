@@ -6,8 +6,7 @@ Cost and result of the recipe `demo` stand in recipes.py.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from captioner.train.config import TrainConfig
 from captioner.train.data import Example, by_shape, example, slot_values
 from captioner.train.fit import Run, Snapshots, field_accuracy, fit, rate_at
 from captioner.train.model import Captioner, describe, rebuild
+from captioner.train.settled import settled
 from captioner.train.tokenizer import DENSE_ID, decode, spell, train_tokenizer
 from pipelines.execute import RunLog
 from schemas.captions import Fields, Pair
@@ -62,7 +62,7 @@ def train(
     Raises:
         ModelError: If there is nothing to learn from.
     """
-    with _settled(config):
+    with settled(config.threads, config.seed):
         tokenizer, net, learn, held, left_out = _prepare(pairs, config)
         run = fit(net, learn, held, config, snapshots, on_step, curve)
         net.eval()
@@ -76,21 +76,6 @@ def _short_net(net: Captioner, run: "Run") -> Captioner | None:
     tuned = rebuild(describe(net))
     tuned.load_state_dict(run.finished["short"])
     return tuned.eval()
-
-
-@contextmanager
-def _settled(config: TrainConfig) -> Iterator[None]:
-    """Fixed threads, seed and algorithms inside; as they were after."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(strict)
 
 
 def _prepare(pairs: Sequence[Pair], config: TrainConfig) -> tuple[Any, Captioner, list[Example], list[Example], int]:
