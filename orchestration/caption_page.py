@@ -1,19 +1,9 @@
 """The page of `dailies label --captions`: one clip at a time, two texts; nothing comes from outside."""
 
-from orchestration.label_page import STYLE
+from orchestration.label_page import PLAYER, STYLE
 
 _SCRIPT = """
-const token = document.querySelector('meta[name=token]').content;
-const at = id => document.getElementById(id);
 let item = null, shown = 0, busy = false;
-async function call(path, body) {
-  const answer = await fetch(path, body === undefined ? {} : {
-    method: 'POST', headers: {'Content-Type': 'application/json', 'X-Dailies-Token': token},
-    body: JSON.stringify(body)});
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error || answer.status);
-  return found;
-}
 function show(next) {
   item = next.item; shown = 0;
   at('done').value = next.done; at('done').max = Math.max(next.all, 1);
@@ -28,13 +18,6 @@ function show(next) {
     const picture = new Image(); picture.src = '/frame/' + item.clip_id + '/' + k + '.jpg'; strip.append(picture);
   }
   at('film').hidden = !item.frames; at('short').focus(); step();
-}
-function step() {
-  const pictures = at('strip').children;
-  if (!pictures.length) return;
-  for (const p of pictures) p.classList.remove('on');
-  pictures[shown % pictures.length].classList.add('on');
-  at('film').src = pictures[shown % pictures.length].src; shown++;
 }
 async function say(path) {
   if (busy || (!item && path !== '/api/undo')) return;
@@ -73,5 +56,5 @@ def page(token: str, nonce: str) -> str:
     return (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>dailies label --captions</title>"
         f"<meta name='token' content='{token}'><style nonce='{nonce}'>{style}</style></head>"
-        f"<body>{_BODY}<script nonce='{nonce}'>{_SCRIPT}</script></body></html>"
+        f"<body>{_BODY}<script nonce='{nonce}'>{PLAYER}{_SCRIPT}</script></body></html>"
     )

@@ -11,10 +11,9 @@ kbd { color: var(--soft); }
 #trouble { color: #c2553f; }
 """
 
-_SCRIPT = """
+PLAYER = """
 const token = document.querySelector('meta[name=token]').content;
 const at = id => document.getElementById(id);
-let item = null, shown = 0, timer = null, busy = false;
 async function call(path, body) {
   const answer = await fetch(path, body === undefined ? {} : {
     method: 'POST', headers: {'Content-Type': 'application/json', 'X-Dailies-Token': token},
@@ -23,6 +22,18 @@ async function call(path, body) {
   if (!answer.ok) throw new Error(found.error || answer.status);
   return found;
 }
+function step() {
+  const pictures = at('strip').children;
+  if (!pictures.length) return;
+  for (const p of pictures) p.classList.remove('on');
+  pictures[shown % pictures.length].classList.add('on');
+  at('film').src = pictures[shown % pictures.length].src; shown++;
+}
+"""
+"""What every page needs: calls with the token, and the clip played frame by frame.  A page declares `shown`."""
+
+_SCRIPT = """
+let item = null, shown = 0, timer = null, busy = false;
 function show(next) {
   item = next.item; shown = 0;
   at('done').value = next.done; at('done').max = Math.max(next.all, 1);
@@ -37,13 +48,6 @@ function show(next) {
     const picture = new Image(); picture.src = '/frame/' + item.clip_id + '/' + k + '.jpg'; strip.append(picture);
   }
   at('film').hidden = !item.frames; at('none').hidden = item.frames > 0; step();
-}
-function step() {
-  const pictures = at('strip').children;
-  if (!pictures.length) return;
-  for (const p of pictures) p.classList.remove('on');
-  pictures[shown % pictures.length].classList.add('on');
-  at('film').src = pictures[shown % pictures.length].src; shown++;
 }
 async function say(label) {
   if (busy || (!item && label !== 'undo')) return;
@@ -81,7 +85,7 @@ def page(token: str, nonce: str) -> str:
     return (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>dailies label</title>"
         f"<meta name='token' content='{token}'><style nonce='{nonce}'>{STYLE}</style></head>"
-        f"<body>{_BODY}<script nonce='{nonce}'>{_SCRIPT}</script></body></html>"
+        f"<body>{_BODY}<script nonce='{nonce}'>{PLAYER}{_SCRIPT}</script></body></html>"
     )
 
 
