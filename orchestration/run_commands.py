@@ -152,9 +152,9 @@ def evaluate(question: Ask, args: argparse.Namespace) -> Answer:
     rows = store.read(EVALUATION).to_pylist() if store.committed(EVALUATION) else []
     groups: dict[str, dict[str, Any]] = {"attributes": {}, "control": {}}
     for row in rows:
-        group = {"generated": "attributes", "control": "control"}.get(row["group"])
-        if group and row["metric"] == "accuracy":
-            groups[group][row["name"]] = {
+        if row["metric"] == "accuracy":  # also (control_)(un)seen_<level>: combinations that training shows or does not
+            group = {"generated": "attributes"}.get(row["group"], row["group"])
+            groups.setdefault(group, {})[row["name"]] = {
                 "accuracy": row["value"],
                 **{k: row[k] for k in ("low", "high", "n", "chance")},
             }
@@ -242,13 +242,14 @@ def _curation_text(answer: dict[str, Any]) -> str:
 
 
 def _measures_text(rows: Sequence[dict[str, Any]]) -> str:
-    lines = [f"{'group':<12} {'name':<20} {'metric':<12} {'value':>8}  95 % interval     n  chance"]
+    width = max([12, *(len(r["group"]) for r in rows)])
+    lines = [f"{'group':<{width}} {'name':<20} {'metric':<12} {'value':>8}  95 % interval     n  chance"]
     for r in rows:
         value = "" if r["value"] is None else f"{r['value']:.3f}"
         interval = f"{r['low']:.3f} to {r['high']:.3f}" if r["low"] is not None and r["high"] is not None else ""
         chance = "" if r["chance"] is None else f"{r['chance']:.3f}"
         lines.append(
-            f"{r['group']:<12} {r['name']:<20} {r['metric']:<12} {value:>8}  {interval:<15} {r['n']:>3}  {chance}"
+            f"{r['group']:<{width}} {r['name']:<20} {r['metric']:<12} {value:>8}  {interval:<15} {r['n']:>3}  {chance}"
         )
     return "\n".join(lines)
 

@@ -64,6 +64,7 @@ def table(found: Mapping[str, Any]) -> str:
         ("manifest", f"{found['manifest']['digest']}, {found['manifest']['rows']} clips"),
         ("DiT loss", _drop(found["loss"])),
         *_generated(measures),
+        *_combinations(measures),
         ("stages", _stages(found["stages"])),
         ("report", str(found["report"])),
     ]
@@ -95,6 +96,21 @@ def _generated(measures: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         beside = f"; shuffled {_rate(control[m['name']])}" if m["name"] in control else ""
         chance = "" if m["chance"] is None else f"; chance {m['chance']:.2f}"
         lines.append(("" if lines else "generated", f"{m['name']:<16} {_rate(m)}{beside}{chance}"))
+    return lines
+
+
+def _combinations(measures: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """How often all is right at once on prompts whose combination no training clip shows, and on the others."""
+    together = {m["group"]: m for m in measures if m["name"] == "together"}
+    lines: list[tuple[str, str]] = []
+    for group, unseen in together.items():
+        if not group.startswith("unseen_") or not unseen["n"]:
+            continue
+        level = group.removeprefix("unseen_")
+        control = together.get(f"control_{group}")
+        beside = f"; shuffled {_rate(control)}" if control else ""
+        text = f"{_rate(unseen)}{beside}; seen {_rate(together[f'seen_{level}'])}"
+        lines.append(("" if lines else "never together", f"{level:<16} {text}"))
     return lines
 
 

@@ -45,7 +45,12 @@ class Sample:
 class Measure:
     """One measured rate with its 95 % interval (Wilson), or a plain number (then n is 0)."""
 
-    group: str = column("What was measured: boundaries, policy, captions, generated, control, training.")
+    group: str = column(
+        "What was measured: boundaries, policy, captions, generated, control (prompts shuffled), training; of prompts "
+        "whose combination of attributes no training clip shows unseen_<level> and control_unseen_<level>, of the "
+        "others seen_<level> and control_seen_<level>; levels subject (color, shape, motion), on_background and whole "
+        "(and camera)."
+    )
     name: str = column("Which one: hard, blur, color, ...")
     metric: str = column("precision, recall, f1, accuracy, loss_first, ...")
     value: float | None = column("The value; null if there was nothing to measure.")
@@ -55,8 +60,29 @@ class Measure:
     chance: float | None = column("What guessing would give; null if not defined.")
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """One attribute of one generated video: what was asked for, and what the probe saw."""
+
+    prompt_id: str = column("The prompt.")
+    name: str = column("The attribute: color, shape, motion, background or camera.")
+    asked: str = column("What was asked for.")
+    found: str = column("What the probe saw; empty if it could not tell.")
+    right: bool = column("They are the same.")
+    clips_subject: int | None = column(
+        "Training clips that show the prompt's colour, shape and motion on one subject; 0: an unseen combination; "
+        "null: not known.",
+        default=None,
+    )
+    clips_on_background: int | None = column("Those that show it on the prompt's background.", default=None)
+    clips_whole: int | None = column("Those that show it there under the prompt's camera.", default=None)
+
+
 PROMPTS = Table("prompts", Prompt, ("prompt_id",), partitioned=False, doc="What to generate.")
 SAMPLES = Table("samples", Sample, ("prompt_id",), partitioned=False, doc="Videos the model made.")
 EVALUATION = Table(
     "evaluation", Measure, ("group", "name", "metric"), partitioned=False, doc="Measured rates with intervals."
+)
+JUDGEMENTS = Table(
+    "judgements", Judgement, ("prompt_id", "name"), partitioned=False, doc="Generated videos, attribute by attribute."
 )

@@ -15,10 +15,10 @@ from typing import Any
 
 from pipelines.execute import Context, Output, Stage
 from pipelines.policy.scoreboard import SCOREBOARD
+from pipelines.report import combinations, wording
 from pipelines.report import cost as report_cost
 from pipelines.report import page as html
 from pipelines.report import policy as report_policy
-from pipelines.report import wording
 from pipelines.report.cost import COST
 from pipelines.report.tables import Section, Tables
 from schemas import batches
@@ -230,6 +230,7 @@ _SECTIONS = (
     ("From footage to training", _funnel),
     ("Generated videos", _samples),
     ("What the text controls", _measured("generated", "control")),
+    ("Prompts whose combination no training clip shows, and the others", combinations.section),
     ("Loss", _loss),
     ("Where clips fall", report_policy.fall),
     ("At each threshold", report_policy.thresholds),
@@ -274,7 +275,7 @@ def _span(clip: Mapping[str, Any]) -> str:
 
 STAGE = Stage(
     name="report",
-    version=4,  # how captions are worded
+    version=5,  # combinations that no training clip shows
     reads=(),
     writes=(REPORT,),
     run=run,

@@ -116,6 +116,10 @@ def root(path: Path, kind: str = batches.FOOTAGE) -> Store:
         {"group": "policy", "name": "dark", "metric": "recall", "value": None, "n": 0},
         {"group": "generated", "name": "color", "metric": "accuracy", "value": 0.6, "chance": 0.17, **measure},
         {"group": "control", "name": "color", "metric": "accuracy", "value": 0.2, "chance": 0.17, **measure},
+        {"group": "seen_whole", "name": "together", "metric": "accuracy", "value": 0.5, "chance": 0.01, **measure},
+        {"group": "unseen_whole", "name": "together", "metric": "accuracy", "value": 0.6, "chance": 0.01, **measure},
+        {"group": "control_unseen_whole", "name": "together", "metric": "accuracy", "value": 0.1, "n": 20},
+        {"group": "unseen_subject", "name": "together", "metric": "accuracy", "value": None, "n": 0},
     )
     commit(store, DIT_CHECKPOINT, {"digest": "d1", "kind": "dit", "knows": "synthetic", "metrics": "{}"})
     made = Path(store.scratch()) / "made.mp4"

@@ -94,9 +94,11 @@ def test_the_table_says_what_the_tables_say(store: Store) -> None:
         "blur             recall 0.60 [0.40, 0.80] n 20",
         "DiT loss       2.0000 -> 1.1000",
         "color            0.60 [0.40, 0.80] n 20; shuffled 0.20 [0.40, 0.80] n 20; chance 0.17",
+        "never together whole            0.60 [0.40, 0.80] n 20; shuffled 0.10 n 20; seen 0.50 [0.40, 0.80] n 20",
     ):
         assert line in text
     assert "dark" not in text, "nothing was measured there"
+    assert "subject" not in text, "training shows every such combination"
 
 
 def test_an_empty_root_has_a_table_too(tmp_path: Path) -> None:

@@ -54,6 +54,21 @@ def test_a_condition_takes_a_part_and_the_rest_says_why(store: Store) -> None:
     assert skipped["clip6"] == "does not meet `width > height AND num_frames > 1`"
 
 
+def test_a_condition_can_hold_a_combination_back(store: Store) -> None:
+    """What `pipelines/synthetic/combinations.py` tells its readers to write."""
+    shown = store.read(MANIFEST)
+    subjects = [{"color": s["color"], "shape": s["shape"]} for r in shown["fields"].to_pylist() for s in r["subjects"]]
+    back = f"{subjects[0]['color']} {subjects[0]['shape']}"
+    kept = meets(shown, f"NOT list_has_any([s.color || ' ' || s.shape for s in fields.subjects], ['{back}'])")
+    held = {
+        r["clip_id"]
+        for r in shown.to_pylist()
+        if back in [f"{s['color']} {s['shape']}" for s in r["fields"]["subjects"]]
+    }
+    assert held
+    assert kept == set(shown["clip_id"].to_pylist()) - held
+
+
 @pytest.mark.parametrize(
     "where",
     [

@@ -2,12 +2,14 @@
 
 import dataclasses
 import types
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from pipelines.execute import run_stage
 from pipelines.synthetic import evaluate
+from pipelines.synthetic.combinations import LEVELS
 from pipelines.synthetic.evaluate import Batch, EvaluationConfig, Tally, boundaries, captions, policy
 from pipelines.synthetic.measure import EVALUATION_STAGE, derangement, judge_samples
 from pipelines.synthetic.prompts import PromptsConfig, make_prompt
@@ -291,13 +293,23 @@ def test_videos_that_show_their_prompt_score_one_and_the_control_does_not(tmp_pa
         prompts.append(prompt)
         samples.append({"prompt_id": prompt.prompt_id, "status": "ok", "path": f"{i}.mp4"})
     (tmp_path / "0.mp4").write_bytes(b"rubbish")
-    rows = judge_samples(Store(tmp_path), samples, PROMPTS.from_rows(prompts).to_pylist(), 0)
+    asked = [p.fields.subjects[0] for p in prompts[:8]]
+    shown = {level: Counter() for level in LEVELS}
+    shown["subject"].update((a.color, a.shape, a.motion) for a in asked)
+    rows, judged = judge_samples(Store(tmp_path), samples, PROMPTS.from_rows(prompts).to_pylist(), 0, shown)
     own = {m.name: m for m in rows if m.group == "generated"}
     control = {m.name: m for m in rows if m.group == "control"}
     for name in ("color", "background", "shape", "motion"):
         assert own[name].value == 23 / 24  # the one that does not play is wrong, not left out
         assert control[name].value is not None
         assert control[name].value < 0.6
+    apart = {m.group: m for m in rows if m.name == "together"}
+    assert apart["seen_subject"].n + apart["unseen_subject"].n == 24
+    assert apart["seen_subject"].n >= 8
+    assert apart["unseen_subject"].value == 1.0, "the one that does not play is among the seen"
+    assert len(judged) == 24 * 5
+    assert sum(j.right for j in judged if j.name == "color") == 23
+    assert all((j.clips_subject or 0) > 0 for j in judged if j.prompt_id in {p.prompt_id for p in prompts[:8]})
 
 
 def test_loss_is_averaged_over_the_first_and_last_tenth_of_steps(tmp_path: Path) -> None:
