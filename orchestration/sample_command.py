@@ -48,6 +48,7 @@ def options(sample: argparse.ArgumentParser) -> None:
     sample.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
     sample.add_argument("--steps", type=int, help="solver steps (default: the recipe's)")
     sample.add_argument("--guidance", type=float, help="scale of text guidance, 1 is none (default: the recipe's)")
+    sample.add_argument("--device", help="cpu, cuda or cuda:N (default: the recipe's)")
     given = sample.add_argument_group("what is given")
     given.add_argument("--image", metavar="FILE", help="the first picture")
     given.add_argument("--video", metavar="FILE", help="the video to extend, inpaint, outpaint or make anew")
@@ -75,7 +76,7 @@ def sample(question: Ask, args: argparse.Namespace) -> Answer:
     wish = wish_of(args)
     store = question.readable()
     config = question.config().trainer
-    changed = {k: v for k, v in (("steps", args.steps), ("guidance", args.guidance)) if v is not None}
+    changed = {k: v for k in ("steps", "guidance", "device") if (v := getattr(args, k)) is not None}
     try:
         sampling = dataclasses.replace(config.sampling, **changed)
     except ValueError as e:

@@ -15,16 +15,19 @@ from typing import Any
 import numpy as np
 
 ID_DIGITS = 20
+CHANGED_ONLY = {"digest": "changed"}
+"""Metadata of a field that came after results were made with what its default does: it counts where it differs from the
+default, so that those results stay valid."""
 
 
 def _plain(value: Any) -> Any:
     """Turn configs, enums and rationals into what JSON can hold, without loss.
 
-    A field with `metadata={"digest": False}` changes no result, only how it is come by, and is left out.
+    A field with `metadata={"digest": False}` changes no result, only how it is come by, and is left out; one with
+    `CHANGED_ONLY` is left out at its default.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [f for f in dataclasses.fields(value) if f.metadata.get("digest", True)]
-        return {f.name: _plain(getattr(value, f.name)) for f in fields}
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if _counts(f, value)}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Fraction):
@@ -40,6 +43,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     return value
+
+
+def _counts(field: dataclasses.Field[Any], owner: Any) -> bool:
+    rule = field.metadata.get("digest", True)
+    if rule == CHANGED_ONLY["digest"]:
+        return bool(getattr(owner, field.name) != field.default)
+    return bool(rule)
 
 
 def canonical_json(value: Any) -> str:

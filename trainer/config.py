@@ -3,9 +3,11 @@
 import dataclasses
 import math
 
+from schemas.ids import CHANGED_ONLY
 from schemas.rendering import RenderPolicy
 from trainer.autoencoder.config import AutoencoderConfig
 from trainer.credentials import CredentialsConfig
+from trainer.device import check_name
 from trainer.flow import FlowConfig
 from trainer.launch import LaunchConfig
 from trainer.model.config import ModelConfig
@@ -109,13 +111,14 @@ class OptimizerConfig:
     snapshot_every_s: float = 20.0
     """Seconds between snapshots."""
     device: str = "cpu"
-    """cpu, or cuda."""
+    """cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.learning_rate <= 0 or not 0 <= self.ema < 1 or len(self.betas) != 2:
             raise ValueError("steps >= 1, learning_rate > 0, ema in [0, 1) and two betas are needed")
         if self.spike < 0 or 0 < self.spike <= 1 or self.capsules < 0:
             raise ValueError("spike must be 0 or over 1, and capsules at least 0")
+        check_name(self.device)
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, got `{self.precision}`")
 
@@ -145,6 +148,10 @@ class SamplingConfig:
     """Prompts of one shape that run together."""
     threads: int = 1
     """torch threads per worker."""
+    device: str = dataclasses.field(default="cpu", metadata=CHANGED_ONLY)
+    """cpu, cuda or cuda:N; the models of all workers lie there. Noise is drawn on the CPU and is the same anywhere."""
+    precision: str = dataclasses.field(default="float32", metadata=CHANGED_ONLY)
+    """float32, or bfloat16: autocast of the transformer. Attention on CUDA is in bfloat16 either way."""
     credentials: CredentialsConfig = CredentialsConfig()
     """As whom the files are signed."""
     policy: PromptPolicy = PromptPolicy()
@@ -155,6 +162,9 @@ class SamplingConfig:
             raise ValueError("steps and prompts_per_pack >= 1, guidance >= 0 and fps > 0 are needed")
         if self.max_tokens < 1 or not 0 < self.draft_strength <= 1:
             raise ValueError("max_tokens >= 1 and draft_strength in (0, 1] are needed")
+        check_name(self.device)
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision must be float32 or bfloat16, got `{self.precision}`")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

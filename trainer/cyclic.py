@@ -54,7 +54,7 @@ def solve(
     for t, t_next in itertools.pairwise(times):
         clips = [torch.cat([f, ring.roll(-p * cells, 1)], 1) for p, f in zip(places, fronts)]
         x = torch.cat(clips)
-        moves = velocity(x, torch.zeros(x.shape[:2], dtype=torch.bool), float(t)).split(prompts)
+        moves = velocity(x, torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device), float(t)).split(prompts)
         fronts = [euler_step(f, m[:, :cells], float(t), float(t_next)) for f, m in zip(fronts, moves)]
         mean = torch.stack([m[:, cells:].roll(p * cells, 1) for p, m in zip(places, moves)]).mean(0)
         ring = euler_step(ring, mean, float(t), float(t_next))

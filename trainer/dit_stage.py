@@ -34,6 +34,7 @@ from trainer.checkpoint import file_digest, knows_of, read_tensors, run_folder, 
 from trainer.config import DitSettings
 from trainer.data import Samples
 from trainer.determinism import deterministic
+from trainer.device import present
 from trainer.diary import Diary
 from trainer.dry_run import nothing
 from trainer.latent_check import not_finite
@@ -108,6 +109,8 @@ def train(
     speed: dict[str, float],
 ) -> tuple[Trainer, Diary]:
     """Train on these rows, here or in as many processes as the settings ask for; returns the trainer and its diary."""
+    if settings.launch.launcher != "ray":  # whose workers may be other machines
+        present(settings.dit.optimizer.device, "trainer.dit.optimizer.device")
     work = functools.partial(_work, store.root, picked, settings, os.fspath(snapshots.folder), key)
     with deterministic(settings.dit.optimizer.threads):
         if settings.launch.here:

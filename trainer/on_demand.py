@@ -46,13 +46,14 @@ def sample_one(store: Store, config: SamplingConfig, shape: ShapeConfig, wish: W
 
     Raises:
         UsageError: If the wish cannot be met: a refused prompt, a file that does not read, a size over the limit.
+        ConfigError: If torch has no such device here.
         ModelError, MissingTable: If a checkpoint is missing or damaged.
     """
     for text in dict.fromkeys((wish.prompt, wish.prompt_used or wish.prompt)):
         config.policy.check(text)
     dit = store.read(DIT_CHECKPOINT).to_pylist()[0]
     autoencoder = store.read(AUTOENCODER_CHECKPOINT).to_pylist()[0]
-    generator = load_generator(store, dit, autoencoder)
+    generator = load_generator(store, dit, autoencoder, config.device)
     bench = Bench(generator.sizes, config.fps or generator.fps, shape, config.max_tokens)
     result = _carry_out(generator, bench, config, wish)
     task, given = result.job.task, {**result.job.files, **result.job.asked}

@@ -7,10 +7,13 @@ wherever else something was given, the pictures are put back as they were given.
 that is in `Made.kept`.  Noise follows from the prompt's seed and shape alone, so a prompt gives the same video in any
 company.
 
+Both models run where they lie; noise is drawn on the CPU, so a seed means the same start on any device.
+
 Cost: 2 x steps forward passes, an encoding of what is given, and one decode.  Sources: arXiv:2209.03003 (Euler),
 arXiv:2207.12598 (guidance), arXiv:2108.01073 (SDEdit).
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -93,6 +96,11 @@ class Generator:
         """Make videos of one shape, (time, height, width, 3) uint8 each."""
         return [m.pictures for m in self.make(requests, shape, config)]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer lies, and sampling with it."""
+        return self.dit.embed.weight.device
+
     @torch.no_grad()
     def make(
         self,
@@ -118,8 +126,8 @@ class Generator:
         fps = config.fps or self.fps
         noise = [self._noise(r.seed, shape, grid) for r in requests]
         times = solver_times(config.steps, grid.num_tokens, self.flow, givens[0].strength)
-        place = torch.from_numpy(coordinates(grid, 1 / fps, self.sizes, layout.times()))
-        step = functools.partial(self._velocity, [r.prompt for r in requests], place, config.guidance)
+        place = torch.from_numpy(coordinates(grid, 1 / fps, self.sizes, layout.times())).to(self.device)
+        step = functools.partial(self._velocity, [r.prompt for r in requests], place, config)
         if givens[0].task == "loop":
             cells = grid.height * grid.width
             x = cyclic.solve(
@@ -128,7 +136,7 @@ class Generator:
             rings = cyclic.decoded(self.autoencoder, x, grid, self.sizes)
             return [Made(cyclic.quietest_first(ring), ring, cyclic.seams(ring, self.sizes.time)) for ring in rings]
         clean = [self._clean(g, grid) for g in givens]
-        given = torch.stack([torch.from_numpy(g.layout.given(grid).reshape(-1)) for g in givens])
+        given = torch.stack([torch.from_numpy(g.layout.given(grid).reshape(-1)) for g in givens]).to(self.device)
         start = torch.stack([self._from(g, n, float(times[0])) for g, n in zip(givens, noise)])
         x = torch.where(given[..., None], torch.stack(clean), start)
         for t, t_next in itertools.pairwise(times):
@@ -154,24 +162,23 @@ class Generator:
 
     def _noise(self, seed: int, shape: PixelShape, grid: TokenGrid) -> torch.Tensor:
         size = (grid.num_tokens, self.dit.token_channels)
-        return torch.from_numpy(randomness.noise(seed, f"{shape}", 0, size, "sample"))
+        return torch.from_numpy(randomness.noise(seed, f"{shape}", 0, size, "sample")).to(self.device)
 
     def _ring_noise(self, requests: Sequence[Request], roll: int, cells: int) -> torch.Tensor:
         """Noise of the frame that stands before a rolled loop, (prompts, cells, channels)."""
         size = (cells, self.dit.token_channels)
         rows = [randomness.noise(r.seed, f"before roll {roll}", 0, size, "sample") for r in requests]
-        return torch.from_numpy(np.stack(rows))
+        return torch.from_numpy(np.stack(rows)).to(self.device)
 
     def _clean(self, given: Given, grid: TokenGrid) -> torch.Tensor:
         """Tokens of what is given, in their places; zero elsewhere."""
-        clean = torch.zeros(grid.num_tokens, self.dit.token_channels)
+        clean = torch.zeros(grid.num_tokens, self.dit.token_channels, device=self.device)
         if given.layout.region is not None:
-            seen = encode(self.autoencoder, greyed(given.pictures[0], given.layout.region, self.sizes))
-            return patchify(seen, self.sizes.patch)
+            return self._tokens(greyed(given.pictures[0], given.layout.region, self.sizes))
         left, begin, cells = iter(given.pictures), 0, grid.height * grid.width
         for chain in given.layout.chains:
             if chain.given:
-                tokens = patchify(encode(self.autoencoder, next(left)), self.sizes.patch)
+                tokens = self._tokens(next(left))
                 if len(tokens) != chain.given * cells:
                     raise ValueError(f"{chain} is given {len(tokens) // cells} latent frames of pictures")
                 clean[begin * cells : (begin + chain.given) * cells] = tokens
@@ -182,29 +189,40 @@ class Generator:
         """What sampling starts from: noise, or the source noised to t."""
         if given.source is None or given.strength == 1:
             return noise
-        source = patchify(encode(self.autoencoder, given.source), self.sizes.patch)
-        return interpolate(source, noise, torch.tensor(t))
+        return interpolate(self._tokens(given.source), noise, torch.tensor(t))
+
+    def _tokens(self, pictures: np.ndarray) -> torch.Tensor:
+        """Pictures as clean tokens beside the transformer."""
+        return patchify(encode(self.autoencoder, pictures), self.sizes.patch).to(self.device)
 
     def _velocity(
-        self, texts: list[str], place: torch.Tensor, guidance: float, x: torch.Tensor, given: torch.Tensor, t: float
+        self,
+        texts: list[str],
+        place: torch.Tensor,
+        config: SamplingConfig,
+        x: torch.Tensor,
+        given: torch.Tensor,
+        t: float,
     ) -> torch.Tensor:
         """Guided velocity, (samples, tokens, channels); samples are a multiple of the texts."""
         texts = texts * (len(x) // len(texts))
-        copies = 1 if guidance == 1 else 2
+        copies = 1 if config.guidance == 1 else 2
         count = len(texts) * copies
         pack = Pack(
             x=x.repeat(copies, 1, 1).flatten(0, 1),
             positions=place.repeat(count, 1),
             given=given.repeat(copies, 1).flatten(),
             lengths=(x.shape[1],) * count,
-            t=torch.full((count,), t, dtype=torch.float32),
+            t=torch.full((count,), t, dtype=torch.float32, device=self.device),
             texts=tuple(texts + [""] * (count - len(texts))),
         )
-        velocity = self.dit(pack).unflatten(0, (count, x.shape[1]))
+        half = config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16) if half else contextlib.nullcontext():
+            velocity = self.dit(pack).float().unflatten(0, (count, x.shape[1]))
         if copies == 1:
             return velocity
         with_text, without_text = velocity.chunk(2)
-        return guided(with_text, without_text, guidance)
+        return guided(with_text, without_text, config.guidance)
 
     def _decode(self, x: torch.Tensor, layout: Layout, grid: TokenGrid) -> list[list[np.ndarray]]:
         """Pictures of each chain, of each sample."""

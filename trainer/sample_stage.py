@@ -24,16 +24,19 @@ from schemas.samples import PROMPTS, SAMPLES, Sample
 from schemas.store import Store
 from trainer.config import SampleSettings, SamplingConfig
 from trainer.credentials import Generation, secrets_of, sign
+from trainer.device import present
 from trainer.prompt_policy import Refused
 from trainer.sample import Generator, Request
 from trainer.shapes import Compression, PixelShape
 
+SETTING = "trainer.sampling.device"
 _SHEET_BYTES = 120_000
 
 
 def run(context: Context) -> Output:
     """Make every prompt's video, those of one shape together."""
     settings: SampleSettings = context.settings
+    present(settings.sampling.device, SETTING)
     prompts = sorted(context.read(PROMPTS).to_pylist(), key=lambda r: r["prompt_id"])
     dit = context.read(DIT_CHECKPOINT).to_pylist()[0]
     autoencoder = context.read(AUTOENCODER_CHECKPOINT).to_pylist()[0]
@@ -54,16 +57,20 @@ def run(context: Context) -> Output:
     return Output(made, metrics=metrics, pictures=pictures)
 
 
-def load_generator(store: Store, dit_row: dict[str, Any], autoencoder_row: dict[str, Any]) -> Generator:
-    """Both models, checked to belong together.
+def load_generator(
+    store: Store, dit_row: dict[str, Any], autoencoder_row: dict[str, Any], device: str = "cpu"
+) -> Generator:
+    """Both models on a device, checked to belong together.
 
     Raises:
+        ConfigError: If torch has no such device here.
         ModelError: If the transformer was trained on another autoencoder's latents.
     """
     from trainer.autoencoder import stage as autoencoder_stage
     from trainer.dit_stage import loaded
     from trainer.flow import FlowConfig
 
+    present(device, SETTING)
     model, config = loaded(store, dit_row)
     if config["autoencoder"] != autoencoder_row["digest"]:
         raise ModelError(
@@ -72,6 +79,7 @@ def load_generator(store: Store, dit_row: dict[str, Any], autoencoder_row: dict[
         )
     autoencoder = autoencoder_stage.loaded(store, autoencoder_row)
     sizes = Compression(**config["compression"])
+    model, autoencoder = model.to(device), autoencoder.to(device)
     return Generator(model, autoencoder, FlowConfig(**config["flow"]), sizes, config["train_fps"] or 8.0)
 
 
@@ -90,7 +98,7 @@ def _load(
 
     torch.set_num_threads(config.threads)
     store = Store(root)
-    generator = load_generator(store, dit, autoencoder)
+    generator = load_generator(store, dit, autoencoder, config.device)
     return functools.partial(_make, store, generator, dit, autoencoder, config, made_by)
 
 
@@ -157,9 +165,16 @@ def sample_row(
         checkpoint=dit["digest"],
         autoencoder=autoencoder["digest"],
         manifest=dit["trained_on"],
-        sampling=canonical_json({"solver": "euler", "steps": config.steps, "guidance": config.guidance}),
+        sampling=canonical_json(solver(config)),
         made_by=made_by,
     )
+
+
+def solver(config: SamplingConfig) -> dict[str, Any]:
+    """How videos are made; device and precision where they are not the default."""
+    plain = {"solver": "euler", "steps": config.steps, "guidance": config.guidance}
+    usual = SamplingConfig()
+    return plain | {k: v for k in ("device", "precision") if (v := getattr(config, k)) != getattr(usual, k)}
 
 
 def _failed(

@@ -1,5 +1,6 @@
 """Every table that we ship: a schema, documented columns, a key that exists, rows that survive a round trip."""
 
+import dataclasses
 import importlib
 import pkgutil
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
-from schemas.ids import clip_id, digest
+from schemas.ids import CHANGED_ONLY, clip_id, digest
 from schemas.scores import score_table
 from schemas.table import Table
 
@@ -49,6 +50,20 @@ def test_a_clip_id_depends_on_span_crop_and_cutter(video: str, start: int, lengt
     }
     assert name not in others
     assert len(others) == 5
+
+
+def test_a_setting_that_came_later_counts_where_it_was_changed_and_one_that_changes_nothing_never() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Before:
+        steps: int = 3
+
+    @dataclasses.dataclass(frozen=True)
+    class After(Before):
+        device: str = dataclasses.field(default="cpu", metadata=CHANGED_ONLY)
+        watched: bool = dataclasses.field(default=False, metadata={"digest": False})
+
+    assert digest(After()) == digest(Before()) == digest(After(watched=True))
+    assert digest(After(device="cuda")) not in (digest(Before()), digest(After(device="cuda:1")))
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:

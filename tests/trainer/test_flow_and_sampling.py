@@ -1,5 +1,8 @@
 """Rectified flow and the solver, on numbers whose answer is known."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -25,8 +28,9 @@ from trainer.model.dit import DiT, ModelConfig, Pack
 from trainer.model.patch import patchify
 from trainer.model.text import train_tokenizer
 from trainer.recipes import tiny
-from trainer.sample import Generator, Request, first_picture
+from trainer.sample import Generator, Given, Request, first_picture
 from trainer.shapes import Compression, PixelShape
+from trainer.tasks.base import Chain, Layout
 
 
 @given(st.floats(0, 1), st.floats(1, 12))
@@ -132,6 +136,43 @@ def test_a_prompt_gives_the_same_video_in_any_company(generator: Generator) -> N
     for a, b in zip(together, alone):
         assert np.abs(a.astype(int) - b).max() <= 1
     assert not np.array_equal(together[0], together[1])
+
+
+def test_all_that_sampling_computes_with_lies_where_the_models_do(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On `meta`, which refuses operands from elsewhere as a GPU does; it has no values, so nothing is decoded."""
+    import trainer.sample as sampling
+
+    there = dataclasses.replace(generator, dit=copy.deepcopy(generator.dit).to("meta"))
+    decoded: list[torch.Tensor] = []
+
+    def keep(autoencoder: object, latents: torch.Tensor) -> list[np.ndarray]:
+        decoded.append(latents)
+        return [np.zeros((1 + 4 * (x.shape[1] - 1), 32, 48, 3), np.uint8) for x in latents]
+
+    monkeypatch.setattr(sampling, "decode", keep)
+    image = np.zeros((32, 48, 3), np.uint8)
+    source = np.zeros((5, 32, 48, 3), np.uint8)
+    begun = Given("video_to_video", Layout((Chain(0, 2),)), source=source, strength=0.5)
+    for what in (None, first_picture(image, 2), begun):
+        there.videos([Request("a red square", 0, what)], PixelShape(5, 32, 48), SamplingConfig(steps=2))
+    assert {x.device.type for x in decoded if x.shape[2] == 2} == {"meta"}
+
+
+def test_bfloat16_makes_nearly_the_same_video(generator: Generator) -> None:
+    shape, request = PixelShape(5, 32, 48), Request("a red square", 0)
+    full, half = (
+        generator.videos([request], shape, SamplingConfig(steps=3, precision=p))[0].astype(float)
+        for p in ("float32", "bfloat16")
+    )
+    assert 0 < np.abs(full - half).mean() < 4
+
+
+@pytest.mark.parametrize("wrong", [{"device": "gpu"}, {"device": "cuda:"}, {"precision": "float16"}])
+def test_where_and_how_precisely_is_checked(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"device is cpu|precision must be"):
+        SamplingConfig(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_fresh_model_predicts_no_velocity() -> None:

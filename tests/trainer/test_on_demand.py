@@ -368,5 +368,16 @@ def test_the_command_prints_one_object_and_names_wrong_options(
         assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("how", [["--device", "cuda"], ["--set", "trainer.sampling.device=cuda:3"]])
+def test_a_device_that_is_not_there_is_named_with_what_to_do(
+    root: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, how: list[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.main(["sample", "--root", root.root, "--prompt", "x", "--frames", "1", *how]) == 2
+    said = capsys.readouterr().err
+    assert f"trainer.sampling.device={how[-1].rpartition('=')[2]}" in said
+    assert "sees no CUDA device here: set trainer.sampling.device=cpu" in said
+
+
 def _psnr(a: np.ndarray, b: np.ndarray) -> float:
     return 10 * float(np.log10(255**2 / max(1e-9, float(np.mean((a.astype(float) - b) ** 2)))))

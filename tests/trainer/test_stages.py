@@ -19,7 +19,7 @@ from schemas.errors import ConfigError, ModelError
 from schemas.latents import LATENTS
 from schemas.ledger import LEDGER
 from schemas.samples import SAMPLES
-from schemas.settings import recipe
+from schemas.settings import override, recipe
 from schemas.store import Store
 from tests.trainer.small_world import make_root
 from trainer import credentials, dit_stage
@@ -29,7 +29,7 @@ from trainer.autoencoder.stage import loaded as loaded_autoencoder
 from trainer.on_demand import sample_one
 from trainer.prompt_policy import PromptPolicy, Refused
 from trainer.recipes import RECIPES, tiny
-from trainer.stages import SAMPLES_STAGE, STAGES
+from trainer.stages import DIT, SAMPLES_STAGE, STAGES
 from trainer.wishes import Wish
 
 
@@ -182,6 +182,18 @@ def test_a_refused_prompt_is_a_row_with_the_rule_and_the_others_are_made(root: t
             assert f"refused by rule `no-{word}s`" in row["reason"]
         else:
             assert row["status"] == before[name]["status"]
+
+
+def test_a_device_that_is_not_there_stops_the_stage_and_the_training(
+    root: tuple[Store, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = root
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = store.committed(SAMPLES)
+    for stage, key in ((SAMPLES_STAGE, "sampling.device"), (DIT, "dit.optimizer.device")):
+        with pytest.raises(ConfigError, match=f"trainer.{key}=cuda, and torch .* sees no CUDA device here"):
+            run_stage(stage, store, override(tiny(), [f"{key}=cuda"]))
+    assert store.committed(SAMPLES) == before
 
 
 def test_a_damaged_checkpoint_is_named(root: tuple[Store, Any], tmp_path: Path) -> None:

@@ -79,20 +79,20 @@ def to_pictures(video: torch.Tensor) -> np.ndarray:
 
 
 def _statistics(autoencoder: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    mean = torch.tensor(autoencoder.config.latents_mean, dtype=torch.float32)
-    std = torch.tensor(autoencoder.config.latents_std, dtype=torch.float32)
+    mean = torch.tensor(autoencoder.config.latents_mean, dtype=torch.float32, device=autoencoder.device)
+    std = torch.tensor(autoencoder.config.latents_std, dtype=torch.float32, device=autoencoder.device)
     return mean[:, None, None, None], std[:, None, None, None]
 
 
 @torch.no_grad()
 def encode(autoencoder: Any, pictures: np.ndarray, *, chunked: bool | None = None) -> torch.Tensor:
-    """Pictures to a normalised latent (channel, time, height, width).
+    """Pictures to a normalised latent (channel, time, height, width), on the autoencoder's device.
 
     Args:
         chunked: Whether to go in chunks; None does so where the clip is large.
     """
     mean, std = _statistics(autoencoder)
-    video = to_tensor(pictures)[None]
+    video = to_tensor(pictures)[None].to(autoencoder.device)
     if video[:, 0].numel() > _WHOLE_PIXELS if chunked is None else chunked:
         latent = autoencoder.encode(video).latent_dist.mode()
     else:
@@ -102,9 +102,9 @@ def encode(autoencoder: Any, pictures: np.ndarray, *, chunked: bool | None = Non
 
 @torch.no_grad()
 def decode(autoencoder: Any, latents: torch.Tensor, *, chunked: bool | None = None) -> list[np.ndarray]:
-    """Normalised latents (batch, channel, time, height, width) to pictures; `chunked` as in `encode`."""
+    """Normalised latents (batch, channel, time, height, width) on any device to pictures; `chunked` as in `encode`."""
     mean, std = _statistics(autoencoder)
-    z = latents.float() * std + mean
+    z = latents.to(autoencoder.device).float() * std + mean
     c = autoencoder.config
     pixels = z[0, 0].numel() * c.scale_factor_temporal * c.scale_factor_spatial**2
     if pixels > _WHOLE_PIXELS if chunked is None else chunked:
