@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orchestration import sample_command
+from orchestration import experiment_command, sample_command
 from orchestration.ask import Answer, Ask, from_arguments
 from schemas.errors import DailiesError, UsageError
 
@@ -25,7 +25,8 @@ Raw footage in; a curated, densely captioned Parquet manifest and a native-shape
   start here    demo, doctor, selftest
   curation      curate FOLDER, stage NAME, whatif, label, calibrate
   captions      captioner train, captioner evaluate, caption, manifest freeze, manifest list, export
-  training      train autoencoder, train dit, train verify, train replay, expand, sample, credentials, evaluate
+  training      train autoencoder, train dit, train verify, train replay, expand, sample, credentials, evaluate,
+                experiment captions|scaling|framing|filters
   look          report, sql, audit CLIP_ID, explain clip|step, diff A B, forget VIDEO
   services      up, ui, down
 """
@@ -197,6 +198,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--dry-run", action="store_true", help="dit: what would be trained, what not and why, and the cost"
     )
+    experiment = group("experiment", "small trainings that differ in one thing: which data, how much compute?")
+    experiment_command.declare(add, experiment, _lazily)
     expand = add("expand", "a short prompt as a dense caption, and what was added", _lazily("expand_command", "expand"))
     expand.description = (
         "Write a short prompt out as a dense caption in the style of this root's captions, which is what its video "

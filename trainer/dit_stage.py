@@ -214,12 +214,18 @@ def build(
     manifest: str,
     world: World | None = None,
     held: Sequence[dict[str, Any]] = (),
+    texts: Sequence[str] | None = None,
 ) -> Trainer:
-    """Model, plan and data for these rows; `held` are known and never trained on."""
+    """Model, plan and data for these rows.
+
+    Args:
+        held: Rows that are known and never trained on.
+        texts: What the tokenizer learns from; None takes the rows' captions.
+    """
     config, patch = settings.dit, settings.shape.patch
     torch.manual_seed(randomness.torch_seed(config.plan.seed, "dit"))
-    texts = [t for r in rows for t in (r["short"], r["dense"]) if t]
-    tokenizer = None if config.model.text.pretrained else train_tokenizer(texts, config.model.text)
+    words = [t for r in rows for t in (r["short"], r["dense"]) if t] if texts is None else list(texts)
+    tokenizer = None if config.model.text.pretrained else train_tokenizer(words, config.model.text)
     samples = Samples(store, [*rows, *held], patch)
     plan = Plan(manifest, {r["clip_id"]: Row(tokens=r["tokens"], weight=r["weight"]) for r in rows}, config.plan)
     return Trainer(
@@ -252,22 +258,10 @@ def _losses(ledger: pa.Table) -> tuple[float, float]:
 def _publish(
     context: Context, trainer: Trainer, facts: dict[str, Any], snapshots: Snapshots, autoencoder: str
 ) -> pa.Table:
-    settings: DitSettings = context.settings
     folder = Path(context.store.scratch())
-    save_file({k: v.contiguous() for k, v in trainer.average.items()}, folder / WEIGHTS)
+    name = write_model(folder, trainer, context.settings, autoencoder)
     save_file({k: v.contiguous() for k, v in trainer.model.state_dict().items()}, folder / "last.safetensors")
-    trainer.model.text.save(folder)
-    config = {
-        "model": dataclasses.asdict(settings.dit.model),
-        "flow": dataclasses.asdict(settings.dit.flow),
-        "compression": dataclasses.asdict(trainer.sizes),
-        "token_channels": trainer.model.token_channels,
-        "train_fps": settings.shape.train_fps,
-        "autoencoder": autoencoder,
-    }
-    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True))
     shutil.copy(snapshots.folder / "metrics.jsonl", folder / "metrics.jsonl")
-    name = _digest(folder)
     notes = ["Video diffusion transformer. Which rows each step saw is in table `ledger`."]
     write_card(folder, "Video DiT", {**facts, "steps": trainer.step, "autoencoder": autoencoder}, notes)
     row = Checkpoint(
@@ -281,6 +275,22 @@ def _publish(
         made_by=context.made_by,
     )
     return DIT_CHECKPOINT.from_rows([row])
+
+
+def write_model(folder: Path, trainer: Trainer, settings: DitSettings, autoencoder: str) -> str:
+    """The average weights with all that sampling needs to know; returns their digest."""
+    save_file({k: v.contiguous() for k, v in trainer.average.items()}, folder / WEIGHTS)
+    trainer.model.text.save(folder)
+    config = {
+        "model": dataclasses.asdict(settings.dit.model),
+        "flow": dataclasses.asdict(settings.dit.flow),
+        "compression": dataclasses.asdict(trainer.sizes),
+        "token_channels": trainer.model.token_channels,
+        "train_fps": settings.shape.train_fps,
+        "autoencoder": autoencoder,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True))
+    return _digest(folder)
 
 
 def _digest(folder: Path) -> str:

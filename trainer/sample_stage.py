@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def run(context: Context) -> Output:
     prompts = sorted(context.read(PROMPTS).to_pylist(), key=lambda r: r["prompt_id"])
     dit = context.read(DIT_CHECKPOINT).to_pylist()[0]
     autoencoder = context.read(AUTOENCODER_CHECKPOINT).to_pylist()[0]
-    groups = _groups(prompts, settings.sampling.prompts_per_pack)
+    groups = by_shape(prompts, settings.sampling.prompts_per_pack)
     made = context.each(
         functools.partial(_load, context.store.root, dit, autoencoder, settings.sampling, context.made_by),
         groups,
@@ -83,11 +83,12 @@ def load_generator(
     return Generator(model, autoencoder, FlowConfig(**config["flow"]), sizes, config["train_fps"] or 8.0)
 
 
-def _groups(prompts: list[dict[str, Any]], most: int) -> list[list[dict[str, Any]]]:
-    by_shape: dict[tuple[int, int, int], list[dict[str, Any]]] = {}
+def by_shape(prompts: Sequence[dict[str, Any]], most: int) -> list[list[dict[str, Any]]]:
+    """Prompts of one shape together, at most so many."""
+    found: dict[tuple[int, int, int], list[dict[str, Any]]] = {}
     for p in prompts:
-        by_shape.setdefault((p["num_frames"], p["height"], p["width"]), []).append(p)
-    return [g[i : i + most] for _, g in sorted(by_shape.items()) for i in range(0, len(g), most)]
+        found.setdefault((p["num_frames"], p["height"], p["width"]), []).append(p)
+    return [g[i : i + most] for _, g in sorted(found.items()) for i in range(0, len(g), most)]
 
 
 def _load(

@@ -1,0 +1,52 @@
+"""`dailies experiment ...`: several small trainings that differ in one thing, and a report."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+Add = Callable[..., argparse.ArgumentParser]
+
+_COMMON = """\
+
+Works on a root that has a manifest with captions, an autoencoder and latents (`dailies demo` leaves one). Arms are
+trained one after the other in this process; finished arms and samples are kept by content under
+<root>/experiments/arms, so the same command goes on where it was stopped. The report (report.json, report.md,
+plot.png, sheet.jpg) is written to <root>/experiments/<name>/ and copied to --out.
+"""
+_CAPTIONS = """\
+The recaptioning experiment of DALL-E 3: the same clips, seeds and steps, with captions told in another way in each arm;
+then the same prompts, short and dense, to each of them, and the share of named attributes that the videos show.
+
+  human-short   the source's own short text alone (what the others are compared with)
+  short-95      95 % short captions, 5 % human texts
+  dense-95      95 % dense captions, 5 % human texts; also known as blend-95
+  blend-90, blend-80, blend-65      so many % dense captions, the rest human texts
+  dense-100     dense captions alone (not by default)
+"""
+
+
+def declare(add: Add, to: Any, lazily: Callable[[str, str], Any]) -> None:
+    """Put the commands on the map."""
+    captions = add(
+        "captions", "which captions to train on: human, short, dense, blends", lazily("experiments.captions", "run"), to
+    )
+    _options(captions, _CAPTIONS)
+    captions.add_argument("--arms", metavar="NAME,...", help="which, the first to compare with (default: six)")
+    captions.add_argument("--prompts", type=int, default=64, help="prompts, each short and dense (default: 64)")
+
+
+def _options(command: argparse.ArgumentParser, description: str) -> None:
+    """What all experiments share."""
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.description = description + _COMMON
+    command.add_argument("--steps", type=int, help="optimiser steps of an arm (default: by its cost, see the report)")
+    command.add_argument("--seeds", type=int, default=1, help="trainings of each arm, each with its seed (default: 1)")
+    command.add_argument("--seed", type=int, default=0, help="the first seed, and that of the prompts (default: 0)")
+    command.add_argument(
+        "--dit",
+        metavar="RECIPE",
+        help="train the transformer of this recipe: demo, thorough, ... (default: the root's)",
+    )
+    command.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
+    command.add_argument("--name", help="folder of the report (default: the experiment's name)")
+    command.add_argument("--out", metavar="FOLDER", help="copy the report here too")

@@ -1,0 +1,156 @@
+"""What every experiment stands on: a root's clips, latents and autoencoder, and the runs of its arms.
+
+Arms are trained one after the other in this process.  Whatever was finished before (an arm, a group of its samples)
+is found by its content and not made again, so a command that was killed goes on, and two experiments that have an
+arm in common train it once.
+"""
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from orchestration.ask import Ask, say
+from pipelines.running.lock import alone
+from schemas.checkpoints import AUTOENCODER_CHECKPOINT
+from schemas.errors import ModelError, UsageError
+from schemas.latents import LATENTS
+from schemas.manifest import MANIFEST
+from schemas.settings import recipe
+from schemas.store import Store
+from trainer.config import DitSettings, SamplingConfig
+from trainer.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from trainer.experiments.arms import Arm
+    from trainer.experiments.sampling import Reader, Wanted
+    from trainer.experiments.training import Trained
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
+_MADE_BY = {MANIFEST: "manifest freeze", AUTOENCODER_CHECKPOINT: "train autoencoder", LATENTS: "stage latents"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A root, ready for experiments."""
+
+    question: Ask
+    store: Store
+    settings: DitSettings
+    sampling: SamplingConfig
+    rows: list[dict[str, Any]]
+    """Every clip that can be trained on: its latent with the manifest's columns."""
+    autoencoder: dict[str, Any]
+    seeds: tuple[int, ...]
+    threads: int
+
+    @property
+    def manifest(self) -> str:
+        return str(self.rows[0]["manifest"])
+
+    @property
+    def is_rendered(self) -> bool:
+        """All clips are of the world of known truth, so that prompts of that world and its probe mean something."""
+        from trainer.checkpoint import knows_of
+
+        return knows_of(self.store, [r["batch"] for r in self.rows]) == "synthetic"
+
+    def needs_truth(self, what: str) -> None:
+        """
+        Raises:
+            UsageError: If what a generated video shows cannot be read off it.
+        """
+        if not self.is_rendered:
+            raise UsageError(
+                f"{what} is read off generated videos by a probe that knows rendered footage only, and this root has "
+                "other footage: use a root of `dailies demo`, or `experiment scaling`, which reads losses alone"
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """A finished arm with what it made."""
+
+    arm: "Arm"
+    trained: "Trained"
+    samples: list[dict[str, Any]]
+
+
+def bench(question: Ask, args: argparse.Namespace) -> Bench:
+    """Read what the experiment needs.
+
+    Raises:
+        UsageError: If the root lacks something, with the command that makes it; or an option is out of range.
+    """
+    name_of(args)
+    store = question.readable()
+    for table, command in _MADE_BY.items():
+        if store.committed(table) is None:
+            raise UsageError(f"root {store.root} has no table `{table.name}`: run `{question.command(command)}` first")
+    if args.seeds < 1 or args.threads < 1 or (args.steps is not None and args.steps < 1):
+        raise UsageError("--seeds, --steps and --threads are at least 1")
+    config = question.config().trainer
+    dit = config.dit
+    if args.dit:
+        own = [s.removeprefix("trainer.") for s in args.set or () if s.startswith("trainer.dit.")]
+        dit = recipe(args.dit, RECIPES, own).dit
+    settings = DitSettings(dit=dit, shape=config.shape)
+    autoencoder = store.read(AUTOENCODER_CHECKPOINT).to_pylist()[0]
+    from trainer.dit_stage import pick
+    from trainer.dry_run import nothing
+
+    whole = dataclasses.replace(dit, validation=dataclasses.replace(dit.validation, holdout=0.0))
+    picked = pick(store, dataclasses.replace(settings, dit=whole))
+    if not picked.rows:
+        raise UsageError(nothing(picked.skipped))
+    if {r["autoencoder"] for r in picked.rows} != {autoencoder["digest"]}:
+        raise ModelError(f"latents are of another autoencoder: run `{question.command('stage latents')}` first")
+    return Bench(
+        question=question,
+        store=store,
+        settings=settings,
+        sampling=dataclasses.replace(config.sampling, threads=args.threads),
+        rows=picked.rows,
+        autoencoder=autoencoder,
+        seeds=tuple(range(args.seed, args.seed + args.seeds)),
+        threads=args.threads,
+    )
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """The report's name, which becomes a folder.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    name = str(args.name or args.experiment_command)
+    if not _NAME.fullmatch(name) or name in ("arms", "latents"):
+        raise UsageError(f"--name is letters, digits, dots and dashes, and not `arms` or `latents`; got `{name}`")
+    return name
+
+
+def run_arms(
+    of: Bench, arms: Sequence["Arm"], wanted: Sequence["Wanted"] = (), reader: "Reader | None" = None
+) -> list[Run]:
+    """Train each arm and make its videos, in order."""
+    from trainer.experiments.sampling import sample
+    from trainer.experiments.training import train
+
+    runs = []
+    for number, arm in enumerate(arms, 1):
+        steps = arm.settings.dit.optimizer.steps
+        title = f"arm {number} of {len(arms)}: {arm.name} ({arm.says}), seed {arm.seed}, {steps} steps"
+        say(title)
+        with alone(of.store, f"experiments-{arm.key}", None):
+            trained = train(of.store, arm)
+            if trained.reused:
+                say(f"  was trained before ({trained.facts['cpu_s']:.0f} CPU s)")
+            rows = sample(of.store, trained, of.autoencoder, wanted, of.sampling, reader) if reader else []
+        runs.append(Run(arm, trained, rows))
+    return runs
+
+
+def texts_of(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """All that any arm reads, for the one tokenizer of all arms."""
+    return tuple(t for r in rows for t in (r["short"], r["dense"], r.get("human")) if t)

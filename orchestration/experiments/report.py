@@ -1,0 +1,188 @@
+"""An experiment's report: `report.json` (every number), `report.md` (the table), `plot.png`, `sheet.jpg` (the same
+prompts from the same noise, one row per arm), in `<root>/experiments/<name>/` and wherever `--out` says.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orchestration.ask import Answer
+from orchestration.experiments.bench import Bench, Run, name_of
+from schemas.ids import canonical_json
+
+if TYPE_CHECKING:
+    from trainer.experiments.intervals import Interval
+
+_SHOWN = 8
+
+
+def as_dict(interval: "Interval") -> dict[str, Any]:
+    """For JSON."""
+    return dataclasses.asdict(interval)
+
+
+def per_prompt(runs: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, np.ndarray]:
+    """Name to one number per prompt: the mean over an arm's seeds."""
+    return {name: np.mean([r[name] for r in runs], axis=0) for name in runs[0]}
+
+
+def costs(on: Bench, name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """What an arm was, and what it took, over its seeds."""
+    facts = [r.trained.facts for r in runs]
+
+    def mean(key: str) -> float:
+        return float(np.mean([f[key] for f in facts]))
+
+    read: dict[str, int] = {}
+    for r in runs:
+        for entry in r.trained.ledger(on.store)["caption"].value_counts().to_pylist():
+            read[entry["values"]] = read.get(entry["values"], 0) + entry["counts"]
+    total = sum(read.values())
+    return {
+        "name": name,
+        "says": runs[0].arm.says,
+        "keys": [r.trained.key for r in runs],
+        "checkpoints": [f["digest"] for f in facts],
+        "seeds": [f["seed"] for f in facts],
+        "steps": facts[0]["steps"],
+        "clips": facts[0]["rows"],
+        "parameters": facts[0]["parameters"],
+        "samples_seen": mean("samples_seen"),
+        "tokens_seen": mean("tokens_seen"),
+        "flops": mean("flops"),
+        "loss_first": mean("loss_first"),
+        "loss_last": mean("loss_last"),
+        "captions_read": {k: round(v / total, 4) for k, v in sorted(read.items())},
+        "cpu_s": {
+            "training": round(sum(f["cpu_s"] for f in facts), 1),
+            "sampling": round(sum(s["cpu_s"] for r in runs for s in r.samples), 1),
+        },
+    }
+
+
+def publish(
+    on: Bench, args: argparse.Namespace, found: Mapping[str, Any], text: str, plot: bytes, runs: Sequence[Run]
+) -> Answer:
+    """Write the report whole and answer with it."""
+    name = name_of(args)
+    optimizer = dataclasses.asdict(runs[0].arm.settings)
+    whole = {
+        "experiment": args.experiment_command,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "command": "dailies " + shlex.join(sys.argv[1:]),
+        "manifest": on.manifest,
+        "autoencoder": on.autoencoder["digest"],
+        "clips": len(on.rows),
+        "seeds": list(on.seeds),
+        "prompts": args.prompts,
+        "sampling": {"steps": on.sampling.steps, "guidance": on.sampling.guidance},
+        "settings_of_the_first_arm": json.loads(canonical_json(optimizer)),
+        "threads": on.threads,
+        "cpu_s": round(sum(sum(a["cpu_s"].values()) for a in found["arms"]), 1),
+        "machine": machine(),
+        **found,
+    }
+    page = "\n".join(
+        [
+            f"# Experiment: {args.experiment_command}",
+            "",
+            f"{whole['date']}, manifest `{on.manifest}`, autoencoder `{on.autoencoder['digest']}`, "
+            f"{len(on.rows)} clips, seeds {', '.join(map(str, on.seeds))}; {whole['cpu_s']:.0f} CPU seconds on "
+            f"{whole['machine']['cpu']}, {on.threads} thread{'s' if on.threads > 1 else ''}.",
+            "",
+            f"    {whole['command']}",
+            "",
+            text,
+            "",
+            "![plot](plot.png)",
+            "",
+            *(
+                ["![the same prompts and noise, one row per arm](sheet.jpg)", ""]
+                if any(r.samples for r in runs)
+                else []
+            ),
+        ]
+    )
+    files = {"report.json": json.dumps(whole, indent=1, sort_keys=True).encode(), "report.md": page.encode()}
+    files["plot.png"] = plot
+    if any(r.samples for r in runs):
+        files["sheet.jpg"] = sheet(runs)
+    for file, data in files.items():
+        on.store.write_bytes(data, "experiments", name, file)
+        if args.out:
+            os.makedirs(args.out, exist_ok=True)
+            Path(args.out, file).write_bytes(data)
+    at = on.store.at("experiments", name)
+    answer = {**whole, "path": at, "out": args.out or ""}
+    return Answer(answer, f"{text}\n\n{at}/report.md", on.question.command("report"))
+
+
+def sheet(runs: Sequence[Run], style: str = "dense") -> bytes:
+    """Prompts side by side, one row per arm: first, middle and last frame of each."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=13)
+    first = [s for s in runs[0].samples if s["style"] == style] or runs[0].samples
+    shown = [s["prompt_id"] for s in first[:_SHOWN]]
+    by_run = [
+        (r, {s["prompt_id"]: Image.open(io.BytesIO(s["strip"])) for s in r.samples if s["style"] == first[0]["style"]})
+        for r in runs
+        if r.samples
+    ]
+    width = max(p.width for _, strips in by_run for p in strips.values()) + 6
+    height = max(p.height for _, strips in by_run for p in strips.values()) + 6
+    label = 130
+    page = Image.new("RGB", (label + width * len(shown), 6 + height * len(by_run)), "white")
+    draw = ImageDraw.Draw(page)
+    for y, (r, strips) in enumerate(by_run):
+        several = len({other.arm.seed for other, _ in by_run}) > 1
+        draw.text((6, 6 + y * height + height // 3), r.arm.name + (f" #{r.arm.seed}" if several else ""), "black", font)
+        for x, prompt in enumerate(shown):
+            if prompt in strips:
+                page.paste(strips[prompt], (label + x * width, 6 + y * height))
+    buffer = io.BytesIO()
+    page.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, load and versions; never a name or an address."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = re.search(r"model name\s*:\s*(.+)", text)
+    return {
+        "cpu": model.group(1).strip() if model else platform.machine(),
+        "cores": os.cpu_count(),
+        "load_at_end": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "torch": importlib.metadata.version("torch"),
+        "numpy": importlib.metadata.version("numpy"),
+    }
+
+
+def interval(found: Mapping[str, Any], sign: bool = False) -> str:
+    """An interval for the table."""
+    form = "+.3f" if sign else ".3f"
+    if found["value"] is None:
+        return "none"
+    if found["low"] is None:
+        return f"{found['value']:{form}}"
+    return f"{found['value']:{form}} [{found['low']:{form}}, {found['high']:{form}}]"
+
+
+def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [header, ["---"] * len(header), *body]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -1,0 +1,167 @@
+"""`dailies experiment`: reports that hold their intervals, nothing done twice, and clear refusals."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from orchestration import cli
+from orchestration.experiments import plot
+from orchestration.experiments.human import with_human
+from orchestration.experiments.prompts import NAMED, asked, right
+from pipelines.synthetic.evaluate import EvaluationConfig
+from pipelines.synthetic.prompts import PromptsConfig
+from schemas.errors import UsageError
+from schemas.language import parse
+from schemas.manifest import MANIFEST
+from schemas.store import Store
+from tests.trainer import experiment_root
+
+Capture = pytest.CaptureFixture[str]
+COMMON = ("--recipe", "tiny", "--steps", "3")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("root")
+    experiment_root.make(folder)
+    return folder
+
+
+def experiment(capsys: Capture, root: Path, *words: str) -> tuple[int, str, str]:
+    """Run `dailies experiment`; returns its exit code, standard output and standard error."""
+    try:
+        code = cli.main(["experiment", *words, "--root", str(root), *COMMON])
+    except SystemExit as e:  # argparse
+        code = int(e.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def check_interval(found: dict[str, Any], n: int) -> None:
+    assert found["n"] == n
+    assert found["low"] <= found["value"] <= found["high"]
+
+
+def test_captions(capsys: Capture, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("captions", "--prompts", "3", "--arms", "human-short,blend-95,short-95", "--seeds", "2", "--json")
+    out = tmp_path / "copy"
+    code, answer, err = experiment(capsys, root, *words, "--out", str(out))
+    assert code == 0
+    report = json.loads(answer)
+    assert [a["name"] for a in report["arms"]] == ["human-short", "dense-95", "short-95"]
+    assert "arm 6 of 6: short-95" in err
+    for arm in report["arms"]:
+        assert arm["seeds"] == [0, 1]
+        assert arm["cpu_s"]["training"] > 0
+        for style in ("short", "dense"):
+            assert set(arm["alignment"][style]) == {*NAMED[style], "all"}
+            check_interval(arm["alignment"][style]["all"], 3)
+            check_interval(arm["against_first"][style], 3)
+    assert report["arms"][0]["against_first"]["short"]["value"] == 0
+    assert report["arms"][0]["captions_read"].keys() <= {"human", "none"}
+    assert report["human_texts"] == {"source": 7}
+    assert (report["manifest"], report["threads"], report["clips"]) == ("manifest0", 1, 7)
+    assert report["machine"]["cores"]
+    folder = root / "experiments" / "captions"
+    for file in ("report.json", "report.md", "plot.png", "sheet.jpg"):
+        assert (folder / file).read_bytes() == (out / file).read_bytes()
+    with Image.open(folder / "plot.png") as picture:
+        assert picture.size == (980, 460)
+    text = (folder / "report.md").read_text()
+    shown = report["arms"][1]["alignment"]["dense"]["all"]
+    assert f"{shown['value']:.3f} [{shown['low']:.3f}, {shown['high']:.3f}]" in text
+    assert any("DALL-E 3's finding" in line for line in report["came_out"])
+    for made in ("trainer.experiments.training.build", "trainer.experiments.sampling.load_generator"):
+        monkeypatch.setattr(made, lambda *a, **k: pytest.fail("made again"))
+    _, again, _ = experiment(capsys, root, *words)
+    assert json.loads(again)["arms"] == report["arms"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["captions", "--arms", "human-short,dnse-95"], "did you mean `dense-95`"),
+        (["captions", "--arms", "dense-95,blend-95"], "at least two"),
+        (["captions", "--prompts", "1"], "--prompts is at least 2"),
+        (["captions", "--steps", "0"], "at least 1"),
+        (["captions", "--name", "../up"], "--name is letters"),
+        (["captions", "--dit", "dmo"], "did you mean `demo`"),
+    ],
+)
+def test_what_cannot_be_is_one_line(capsys: Capture, root: Path, words: list[str], says: str) -> None:
+    try:
+        code = cli.main(["experiment", *words[:1], "--root", str(root), *COMMON, *words[1:]])
+    except SystemExit as e:
+        code = int(e.code or 0)
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert says in err
+
+
+def test_a_root_that_lacks_something_says_what_makes_it(capsys: Capture, tmp_path: Path) -> None:
+    store = Store(tmp_path).create()
+    assert "holds no tables" in experiment(capsys, tmp_path, "captions")[2]
+    store.commit(MANIFEST, MANIFEST.empty())
+    code, _, err = experiment(capsys, tmp_path, "captions")
+    assert code == 2
+    assert "has no table `autoencoder_checkpoint`: run `dailies train autoencoder" in err
+
+
+def test_clips_without_human_texts_are_left_out_and_none_at_all_is_refused(root: Path) -> None:
+    store = Store(root)
+    rows = store.read(MANIFEST).to_pylist()
+    rows[0]["human"] = ""
+    told = with_human(store, rows, EvaluationConfig())
+    assert told.origins == {"source": len(rows) - 1, "none": 1}
+    assert len(told.rows) == len(rows) - 1
+    with pytest.raises(UsageError, match="put sidecars"):
+        with_human(store, [{**r, "human": ""} for r in rows], EvaluationConfig())
+
+
+def test_rendered_clips_take_their_own_shot_from_the_truth_and_not_the_files_first(house: Path) -> None:
+    store = Store(house)
+    rows = store.read(MANIFEST).to_pylist()
+    told = with_human(store, rows, EvaluationConfig())
+    assert told.origins == {"truth": len(rows)}
+    by_source: dict[str, set[str]] = {}
+    for r in told.rows:
+        by_source.setdefault(r["source"], set()).add(r["human"])
+    assert any(len(texts) > 1 for texts in by_source.values())
+    assert all(parse(r["human"]).background == "" for r in told.rows)
+
+
+def test_prompts_are_the_same_scene_in_two_wordings() -> None:
+    found = asked(PromptsConfig(), 6, 0)
+    assert [w.style for w in found.wanted] == ["short", "dense"] * 6
+    for short, dense in zip(found.wanted[::2], found.wanted[1::2]):
+        assert (short.prompt_id, short.seed, short.width) == (dense.prompt_id, dense.seed, dense.width)
+        wanted = found.attributes[short.prompt_id]
+        (main,) = parse(short.prompt).subjects
+        assert {k: getattr(main, k) for k in NAMED["short"]} == {k: wanted[k] for k in NAMED["short"]}
+        assert parse(dense.prompt).background == wanted["background"]
+        assert parse(short.prompt).background == ""
+
+
+def test_only_what_a_prompt_names_counts() -> None:
+    wanted = {"p": {"color": "red", "shape": "star", "motion": "still", "background": "sand", "camera": "static"}}
+    seen = {"color": "red", "shape": "star", "motion": "moving up", "background": "grass"}
+    samples = [{"prompt_id": "p", "style": style, "seen": seen} for style in ("short", "dense")]
+    short, dense = (right(samples, wanted, style) for style in ("short", "dense"))
+    assert short == {"color": [1.0], "shape": [1.0], "motion": [0.0], "all": [pytest.approx(2 / 3)]}
+    assert dense["all"] == [pytest.approx(2 / 5)]
+
+
+def test_charts_draw_intervals_where_they_are() -> None:
+    def picture(low: float, high: float) -> Image.Image:
+        points = [{"value": 0.5, "low": low, "high": high}]
+        return Image.open(io.BytesIO(plot.bars("A title", ["arm"], [plot.Series("series", points, 0.2)])))
+
+    narrow, wide = picture(0.45, 0.55), picture(0.1, 0.9)
+    assert narrow.size == wide.size
+    assert narrow.tobytes() != wide.tobytes()
+    assert plot.ticks(0.0, 1.0, log=False)[-1] == pytest.approx(1.0)
+    assert plot.ticks(1.0, 100.0, log=True) == [1, 2, 5, 10, 20, 50]
