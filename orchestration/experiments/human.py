@@ -2,7 +2,8 @@
 
 On footage of your own it is the text that came with the source (a sidecar; the manifest's column `human`).  Rendered
 footage has such a sidecar too, but it tells of the file's first shot; the text of a clip is the short caption in the
-truth table, terse and about the main subject, which is the kind of text that DALL-E 3 calls ground truth.
+truth table, terse and about the main subject, which is the kind of text that DALL-E 3 calls ground truth.  Of a rendered
+clip whose shot is not known (of a damaged file) there is none.
 """
 
 import dataclasses
@@ -34,14 +35,17 @@ def with_human(store: Store, rows: Iterable[Mapping[str, Any]], config: Evaluati
     """
     rows = list(rows)
     known: dict[str, str] = {}
+    rendered: set[str] = set()
     for name in sorted({r["batch"] for r in rows}):
         if store.committed(TRUTH_SHOTS, name):
             shots = shots_of_clips(load_batch(store, name), config.min_overlap)
+            rendered.add(name)
             known |= {clip: shot.short for clip, shot in shots.items()}
     found, origins = [], Counter[str]()
     for row in rows:
-        text = known.get(row["clip_id"]) or row.get("human") or ""
-        origins["truth" if row["clip_id"] in known else "source" if text else "none"] += 1
+        is_rendered = row["batch"] in rendered
+        text = known.get(row["clip_id"], "") if is_rendered else row.get("human") or ""
+        origins["none" if not text else "truth" if is_rendered else "source"] += 1
         if text:
             found.append({**row, "human": text})
     if not found:
