@@ -2,8 +2,8 @@
 
 On footage of your own it is the text that came with the source (a sidecar; the manifest's column `human`).  Rendered
 footage has such a sidecar too, but it tells of the file's first shot; the text of a clip is the short caption in the
-truth table, terse and about the main subject, which is the kind of text that DALL-E 3 calls ground truth.  Of a rendered
-clip whose shot is not known (of a damaged file) there is none.
+truth table, terse and about the main subject, which is the kind of text that DALL-E 3 calls ground truth.  A rendered
+clip whose shot is not known (its file is damaged) has none.
 """
 
 import dataclasses
