@@ -38,6 +38,9 @@ class LaunchConfig:
     """Recompute a block's activations in backward: a third more operations, a fraction of the memory."""
     compiled: bool = False
     """torch.compile each block."""
+    compiler: str = "inductor"
+    """torch's name of the compiler: inductor makes fast code with a C++ or Triton compiler; aot_eager and eager only
+    trace, to find what does not compile."""
     max_failures: int = 2
     """How often workers that died are started again."""
 
@@ -46,6 +49,11 @@ class LaunchConfig:
             raise ValueError("launch: workers >= 1 and max_failures >= 0 are needed")
         if self.launcher not in LAUNCHERS or self.mode not in MODES:
             raise ValueError(f"launch: launcher is one of {', '.join(LAUNCHERS)}, mode one of {', '.join(MODES)}")
+
+    @property
+    def blocks_by(self) -> str:
+        """Who compiles the blocks; empty for nobody."""
+        return self.compiler if self.compiled else ""
 
     @property
     def here(self) -> bool:
@@ -118,7 +126,7 @@ def _with_ray(work: Work, config: LaunchConfig, device: str, notes: str) -> None
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    cuda = device == "cuda"
+    cuda = device.startswith("cuda")
     trainer = TorchTrainer(
         _ray_worker,
         train_loop_config={"work": work, "device": device},
@@ -139,5 +147,5 @@ def _ray_worker(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     context = train.get_context()
-    device = str(get_device()) if config["device"] == "cuda" else "cpu"
+    device = str(get_device()) if config["device"].startswith("cuda") else "cpu"
     config["work"](World(context.get_world_rank(), context.get_world_size(), device))

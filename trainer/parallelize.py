@@ -159,20 +159,20 @@ class Spread:
 
 
 def parallelize(
-    model: "nn.Module", world: World, mode: str = "replicate", recompute: bool = False, compiled: bool = False
+    model: "nn.Module", world: World, mode: str = "replicate", recompute: bool = False, compiler: str = ""
 ) -> Spread:
     """Spread a model whose blocks are `model.blocks`; names of its parameters stay what they are.
 
     Args:
         recompute: Blocks keep only their input and compute the rest again in backward.
-        compiled: `torch.compile` each block, with shapes left open.
+        compiler: `torch.compile` each block by it, with shapes left open; empty for none.
     """
     blocks: Any = model.blocks
     for block in blocks:
         if recompute:
             _recompute(block)
-        if compiled:
-            block.compile(dynamic=True)
+        if compiler:
+            _compile(block, compiler, world.device)
     if world.size == 1:
         return Spread(model, model, world, mode)
     if mode == "shard":
@@ -188,6 +188,20 @@ def parallelize(
     from torch.nn.parallel import DistributedDataParallel
 
     return Spread(DistributedDataParallel(model, gradient_as_bucket_view=True), model, world, mode)
+
+
+def _compile(block: Any, compiler: str, device: str) -> None:
+    """Attention on a CPU stays out of it: it loops over a pack's lengths, and each other number of them would be a
+    program of its own (torch gives up at eight and runs the whole block uncompiled)."""
+    import torch
+
+    from trainer.model.block import Attention
+
+    if device == "cpu":
+        for part in block.modules():
+            if isinstance(part, Attention):
+                part.attend = torch.compiler.disable(part.attend)
+    block.compile(dynamic=True, backend=compiler)
 
 
 def _recompute(block: Any) -> None:

@@ -85,7 +85,7 @@ class Trainer:
         launch = launch or LaunchConfig()
         self.model, self.samples, self.plan = model.to(self.world.device), samples, plan
         self.config, self.draw, self.flow, self.sizes, self.manifest = optimizer, draw, flow, sizes, manifest
-        self.spread = parallelize(self.model, self.world, launch.mode, launch.recompute, launch.compiled)
+        self.spread = parallelize(self.model, self.world, launch.mode, launch.recompute, launch.blocks_by)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self._adam = torch.optim.AdamW(
             model.parameters(),

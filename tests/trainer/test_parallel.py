@@ -126,6 +126,26 @@ def test_recomputing_blocks_changes_no_loss() -> None:
         made.close()
 
 
+def test_compiled_blocks_compute_the_same_and_are_compiled_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Traced only: what a compiler makes of it is torch's affair; that packs of all lengths share programs is ours."""
+    from torch._dynamo.utils import counters
+
+    compiled = {"launch": LaunchConfig(compiled=True, compiler="eager")}
+    with deterministic(1):
+        plain, traced = trainer(), trainer(**compiled)  # type: ignore[arg-type]
+        assert plain.train_step()[1]["loss"] == traced.train_step()[1]["loss"]
+        programs = counters["frames"]["ok"]
+        assert programs >= 3  # before, between and after what stays outside
+        for _ in range(3):
+            assert plain.train_step()[1]["loss"] == traced.train_step()[1]["loss"]
+        assert counters["frames"]["total"] == programs, "steps with other lengths were compiled again"
+        assert weights_sum(plain) == weights_sum(traced)
+    assert not [r for r in caplog.records if "recompile_limit" in r.getMessage()]
+    for made in (plain, traced):
+        made.close()
+    torch.compiler.reset()
+
+
 def test_bfloat16_follows_float32_with_float32_weights() -> None:
     with deterministic(1):
         plain, half = trainer(), trainer("optimizer.precision=bfloat16")

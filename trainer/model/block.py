@@ -32,6 +32,7 @@ class Attention(nn.Module):
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(key_width or width, 2 * width)
         self.out = nn.Linear(width, width)
+        self.attend = attention
         self.norm_query = Norm(width // heads, eps=1e-6)
         self.norm_key = Norm(width // heads, eps=1e-6)
 
@@ -47,7 +48,7 @@ class Attention(nn.Module):
         k = self.norm_key(k)
         if positions is not None:
             q, k = rotate(q, *positions), rotate(k, *positions)
-        return self.out(attention(q, k, v, where).flatten(-2))
+        return self.out(self.attend(q, k, v, where).flatten(-2))
 
 
 class Mlp(nn.Module):
