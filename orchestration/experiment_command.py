@@ -23,6 +23,11 @@ then the same prompts, short and dense, to each of them, and the share of named 
   blend-90, blend-80, blend-65      so many % dense captions, the rest human texts
   dense-100     dense captions alone (not by default)
 """
+_SCALING = """\
+The same model, clips and seed with 1, 4 and 16 times the compute. Compute grows by steps, and each arm has its own
+whole schedule; operations are counted from what each step saw. Reports loss on held-out clips, the same for all arms,
+against operations, and videos of the same prompts from the same noise.
+"""
 
 
 def declare(add: Add, to: Any, lazily: Callable[[str, str], Any]) -> None:
@@ -33,6 +38,17 @@ def declare(add: Add, to: Any, lazily: Callable[[str, str], Any]) -> None:
     _options(captions, _CAPTIONS)
     captions.add_argument("--arms", metavar="NAME,...", help="which, the first to compare with (default: six)")
     captions.add_argument("--prompts", type=int, default=64, help="prompts, each short and dense (default: 64)")
+    scaling = add("scaling", "1x, 4x and 16x the compute at the same data", lazily("experiments.scaling", "run"), to)
+    _options(scaling, _SCALING)
+    scaling.add_argument("--factors", default="1,4,16", help="of the first arm's steps (default: 1,4,16)")
+    scaling.add_argument("--prompts", type=int, default=32, help="prompts to make videos of (default: 32)")
+    _validation(scaling)
+
+
+def _validation(command: argparse.ArgumentParser) -> None:
+    """What is held out."""
+    command.add_argument("--holdout", type=float, default=0.15, help="share of clips to validate on (default: 0.15)")
+    command.add_argument("--clips", type=int, default=64, help="held-out clips at most (default: 64)")
 
 
 def _options(command: argparse.ArgumentParser, description: str) -> None:

@@ -151,6 +151,11 @@ def run_arms(
     return runs
 
 
+def of_arm(runs: Sequence[Run], name: str) -> list[Run]:
+    """An arm's runs, one per seed."""
+    return [r for r in runs if r.arm.name == name]
+
+
 def texts_of(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     """All that any arm reads, for the one tokenizer of all arms."""
     return tuple(t for r in rows for t in (r["short"], r["dense"], r.get("human")) if t)

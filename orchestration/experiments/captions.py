@@ -10,15 +10,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from orchestration.ask import Answer, Ask
-from orchestration.experiments import report
-from orchestration.experiments.bench import Bench, Run, bench, run_arms, texts_of
+from orchestration.experiments import alignment, report
+from orchestration.experiments.bench import bench, of_arm, run_arms, texts_of
 from orchestration.experiments.human import with_human
-from orchestration.experiments.prompts import NAMED, READ_BY, Asked, asked, chance, right
-from orchestration.experiments.report import as_dict, per_prompt
-from pipelines.synthetic.measure import derangement
+from orchestration.experiments.prompts import NAMED, READ_BY, asked, chance
 from schemas.errors import UsageError
 from schemas.settings import pick
 
@@ -57,7 +53,18 @@ def run(question: Ask, args: argparse.Namespace) -> Answer:
         for seed in on.seeds
     ]
     runs = run_arms(on, arms, prompts.wanted, Reader(READ_BY, probe))
-    found = {"human_texts": dict(told.origins), **measured(on, runs, prompts, names)}
+    of_names = alignment.measured(runs, prompts, names, _STYLES)
+    measured = [{**report.costs(on, name, of_arm(runs, name)), **m} for name, m in zip(names, of_names)]
+    found = {
+        "human_texts": dict(told.origins),
+        "arms": measured,
+        "compared_with": names[0],
+        "same_arm": dict(of_trainer.SAME_ARM),
+        "chance": {style: chance(style) for style in _STYLES},
+        "named_attributes": {k: list(v) for k, v in NAMED.items()},
+        "interval": alignment.INTERVAL,
+        "came_out": came_out(measured, names[0]),
+    }
     return report.publish(on, args, found, _text(found), _picture(found), runs)
 
 
@@ -70,45 +77,6 @@ def _names(wanted: str | None, known: Mapping[str, Any], same: Mapping[str, str]
     if len(names) < 2:
         raise UsageError(f"--arms names at least two of {', '.join(every)}")
     return names
-
-
-def measured(on: Bench, runs: Sequence[Run], prompts: Asked, names: Sequence[str]) -> dict[str, Any]:
-    """Alignment of each arm with intervals over prompts, and its difference from the first arm's."""
-    from trainer.experiments.intervals import difference, mean
-
-    order = list(dict.fromkeys(w.prompt_id for w in prompts.wanted))
-    others = dict(zip(order, (prompts.attributes[order[i]] for i in derangement(len(order), 0))))
-    arms: list[dict[str, Any]] = []
-    base: dict[str, np.ndarray] = {}
-    for name in names:
-        mine = [r for r in runs if r.arm.name == name]
-        scores: dict[str, Any] = {}
-        against: dict[str, Any] = {}
-        control: dict[str, Any] = {}
-        for style in _STYLES:
-            parts = per_prompt([right(r.samples, prompts.attributes, style) for r in mine])
-            scores[style] = {k: as_dict(mean(v)) for k, v in parts.items()}
-            shuffled = per_prompt([right(r.samples, others, style) for r in mine])
-            control[style] = as_dict(mean(shuffled["all"]))
-            base.setdefault(style, parts["all"])
-            against[style] = as_dict(difference(parts["all"], base[style]))
-        arms.append(
-            {
-                **report.costs(on, name, mine),
-                "alignment": scores,
-                "control": control,
-                "against_first": against,
-            }
-        )
-    return {
-        "arms": arms,
-        "compared_with": names[0],
-        "same_arm": {"blend-95": "dense-95"},
-        "chance": {style: chance(style) for style in _STYLES},
-        "named_attributes": {k: list(v) for k, v in NAMED.items()},
-        "interval": "95 %, percentile bootstrap over prompts; differences over the same prompts",
-        "came_out": came_out(arms, names[0]),
-    }
 
 
 def came_out(arms: Sequence[Mapping[str, Any]], first: str) -> list[str]:
@@ -165,17 +133,7 @@ def _text(found: Mapping[str, Any]) -> str:
         f"`{found['compared_with']}`. Intervals: {found['interval']}. `blend-95` is `dense-95`.",
         report.table(header, body),
     ]
-    for style in _STYLES:
-        names = [*NAMED[style], "all, against others' prompts"]
-        body = [
-            [
-                a["name"],
-                *(report.interval(a["alignment"][style][n]) for n in NAMED[style]),
-                report.interval(a["control"][style]),
-            ]
-            for a in found["arms"]
-        ]
-        parts.append(f"By attribute, {style} prompts:\n\n{report.table(['arm', *names], body)}")
+    parts += [alignment.by_attribute(found["arms"], style) for style in _STYLES]
     parts.append("\n".join(f"- {line}" for line in found["came_out"]))
     return "\n\n".join(parts)
 

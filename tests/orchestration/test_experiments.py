@@ -12,6 +12,7 @@ from orchestration import cli
 from orchestration.experiments import plot
 from orchestration.experiments.human import with_human
 from orchestration.experiments.prompts import NAMED, asked, right
+from orchestration.experiments.scaling import exponent
 from pipelines.synthetic.evaluate import EvaluationConfig
 from pipelines.synthetic.prompts import PromptsConfig
 from schemas.errors import UsageError
@@ -81,9 +82,39 @@ def test_captions(capsys: Capture, root: Path, tmp_path: Path, monkeypatch: pyte
     assert json.loads(again)["arms"] == report["arms"]
 
 
+def test_scaling(capsys: Capture, root: Path) -> None:
+    words = ("scaling", "--prompts", "3", "--factors", "1,3", "--holdout", "0.5", "--clips", "3", "--json")
+    code, answer, _ = experiment(capsys, root, *words)
+    assert code == 0
+    report = json.loads(answer)
+    small, large = report["arms"]
+    assert (small["steps"], large["steps"]) == (3, 9)
+    assert large["flops"] == pytest.approx(3 * small["flops"], rel=0.1)
+    for arm in (small, large):
+        check_interval(arm["validation_loss"], 3)
+        check_interval(arm["alignment"]["dense"]["all"], 3)
+        assert len(arm["loss_by_level"]) == 5
+        assert arm["clips"] < report["clips"]
+    check_interval(report["between_neighbours"][0], 3)
+    gain = large["validation_loss"]["value"] - small["validation_loss"]["value"]
+    assert report["between_neighbours"][0]["value"] == pytest.approx(gain, abs=1e-5)
+    folder = root / "experiments" / "scaling"
+    assert {p.name for p in folder.iterdir()} == {"report.json", "report.md", "plot.png", "sheet.jpg"}
+    assert len(report["came_out"]) == 1
+
+
+def test_the_exponent_is_the_slope_on_logarithmic_axes() -> None:
+    flops = [1e12, 4e12, 1.6e13]
+    assert exponent(flops, [2.0 * f**-0.07 for f in flops]) == pytest.approx(-0.07)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["scaling", "--factors", "4,1"], "rising numbers"),
+        (["scaling", "--factors", "one,two"], "whole numbers"),
+        (["scaling", "--holdout", "0.001"], "leaves 0 of 7 clips"),
+        (["scaling", "--holdout", "1"], "between 0 and 1"),
         (["captions", "--arms", "human-short,dnse-95"], "did you mean `dense-95`"),
         (["captions", "--arms", "dense-95,blend-95"], "at least two"),
         (["captions", "--prompts", "1"], "--prompts is at least 2"),
