@@ -28,6 +28,14 @@ The same model, clips and seed with 1, 4 and 16 times the compute. Compute grows
 whole schedule; operations are counted from what each step saw. Reports loss on held-out clips, the same for all arms,
 against operations, and videos of the same prompts from the same noise.
 """
+_FILTERS = """\
+Filter policies: each arm trains on the clips whose manifest row meets an SQL condition, for the same steps. Clips to
+validate on are drawn before any filter, by their ids, and are the same for all arms. One --arm alone is compared with
+`all`, every clip; of several, the first is what the others are compared with.
+
+  dailies experiment filters --arm long="end_s - start_s >= 2"
+  dailies experiment filters --arm any="true" --arm moving="CAST(scores->>'score_motion.motion' AS DOUBLE) > 0.5"
+"""
 
 
 def declare(add: Add, to: Any, lazily: Callable[[str, str], Any]) -> None:
@@ -43,6 +51,19 @@ def declare(add: Add, to: Any, lazily: Callable[[str, str], Any]) -> None:
     scaling.add_argument("--factors", default="1,4,16", help="of the first arm's steps (default: 1,4,16)")
     scaling.add_argument("--prompts", type=int, default=32, help="prompts to make videos of (default: 32)")
     _validation(scaling)
+    filters = add(
+        "filters", "which clips to train on, by SQL over the manifest", lazily("experiments.filters", "run"), to
+    )
+    _options(filters, _FILTERS)
+    filters.add_argument(
+        "--arm",
+        action="append",
+        required=True,
+        metavar="NAME=SQL",
+        help="a condition over manifest columns; repeatable",
+    )
+    filters.add_argument("--prompts", type=int, default=64, help="dense prompts to make videos of (default: 64)")
+    _validation(filters)
 
 
 def _validation(command: argparse.ArgumentParser) -> None:

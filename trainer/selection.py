@@ -72,8 +72,11 @@ def _reason(row: Row, latent: Mapping[str, Any] | None, wanted: set[str] | None,
     return "" if row["dense"] else "no caption"
 
 
-def meets(manifest: pa.Table, where: str) -> set[str]:
+def meets(manifest: pa.Table, where: str, called: str = "dit.where") -> set[str]:
     """Clips whose manifest row meets an SQL condition.
+
+    Args:
+        called: What the condition is called in errors.
 
     Raises:
         ConfigError: If it is not one condition over the manifest's columns.
@@ -85,8 +88,8 @@ def meets(manifest: pa.Table, where: str) -> set[str]:
         try:
             statements = connection.extract_statements(f"SELECT clip_id FROM manifest WHERE ({where}\n)")  # noqa: S608
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise ConfigError(f"`dit.where` is one SQL condition over the manifest's columns, got `{where}`")
+                raise ConfigError(f"`{called}` is one SQL condition over the manifest's columns, got `{where}`")
             return {clip_id for (clip_id,) in connection.execute(statements[0]).fetchall()}
         except duckdb.Error as e:
             columns = ", ".join(manifest.column_names)
-            raise ConfigError(f"`dit.where` = `{where}`: {' '.join(str(e).split())}; columns: {columns}") from e
+            raise ConfigError(f"`{called}` = `{where}`: {' '.join(str(e).split())}; columns: {columns}") from e

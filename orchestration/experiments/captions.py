@@ -11,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestration.ask import Answer, Ask
-from orchestration.experiments import alignment, report
-from orchestration.experiments.bench import bench, of_arm, run_arms, texts_of
+from orchestration.experiments import alignment, bench, report
+from orchestration.experiments.bench import of_arm, run_arms, texts_of
 from orchestration.experiments.human import with_human
 from orchestration.experiments.prompts import NAMED, READ_BY, asked, chance
 from schemas.errors import UsageError
 from schemas.settings import pick
 
-FLOPS = 7.0e12
-"""Operations of an arm where no steps are named; about 300 CPU seconds of the demo's model."""
 _STYLES = ("short", "dense")
 
 
@@ -31,13 +29,13 @@ def run(question: Ask, args: argparse.Namespace) -> Answer:
 
     policies = of_trainer.caption_policies()
     names = _names(args.arms, policies, of_trainer.SAME_ARM)
-    on = bench(question, args)
+    on = bench.bench(question, args)
     on.needs_truth("alignment")
     curation = question.config().curation.synthetic
     told = with_human(on.store, on.rows, curation.evaluation)
     on = dataclasses.replace(on, rows=told.rows)
     prompts = asked(curation.prompts, args.prompts, args.seed)
-    steps = args.steps or of_trainer.steps_for(FLOPS, on.settings, on.rows)
+    steps = args.steps or of_trainer.steps_for(bench.FLOPS, on.settings, on.rows)
     texts = texts_of(on.rows)
     arms = [
         of_trainer.Arm(

@@ -97,9 +97,18 @@ class _Chart:
         return buffer.getvalue()
 
 
-def bars(title: str, groups: Sequence[str], series: Sequence[Series]) -> bytes:
-    """Points with intervals, a group per arm; the axis goes from 0 to 1."""
-    chart = _Chart(title, series, 0.0, 1.0)
+def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, share: bool = True) -> bytes:
+    """Points with intervals, a group per arm.
+
+    Args:
+        share: The axis goes from 0 to 1; else from a little below to a little above what is drawn.
+    """
+    low, high = 0.0, 1.0
+    if not share:
+        ends = _ends(series)
+        margin = 0.08 * (max(ends) - min(ends)) or 0.1
+        low, high = min(ends) - margin, max(ends) + margin
+    chart = _Chart(title, series, low, high)
     wide = (_WIDTH - _LEFT - _RIGHT) / len(groups)
     for s, color in zip(series, _COLORS):
         if s.chance is not None:
@@ -118,7 +127,7 @@ def curve(title: str, x_name: str, xs: Sequence[float], series: Sequence[Series]
     Args:
         names: What each x is called.
     """
-    ends = [v for s in series for p in s.points for v in (p["value"], p["low"], p["high"]) if v is not None and v > 0]
+    ends = [v for v in _ends(series) if v > 0]
     low, high = min(ends) * 0.97, max(ends) * 1.03
     chart = _Chart(title, series, low, high, log=True)
     left, right = math.log(min(xs)), math.log(max(xs))
@@ -137,6 +146,21 @@ def curve(title: str, x_name: str, xs: Sequence[float], series: Sequence[Series]
         chart.text(place(x), _HEIGHT - _BOTTOM + 10, f"{name}: {x:.2g}", 12, middle=True)
     chart.text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 26, x_name, 12, middle=True)
     return chart.png()
+
+
+def stacked(pictures: Sequence[bytes]) -> bytes:
+    """Charts under each other."""
+    page = Image.new("RGB", (_WIDTH, _HEIGHT * len(pictures)), "white")
+    for i, data in enumerate(pictures):
+        with Image.open(io.BytesIO(data)) as picture:
+            page.paste(picture, (0, i * _HEIGHT))
+    buffer = io.BytesIO()
+    page.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _ends(series: Sequence[Series]) -> list[float]:
+    return [v for s in series for p in s.points for v in (p["value"], p["low"], p["high"]) if v is not None]
 
 
 def ticks(low: float, high: float, log: bool) -> list[float]:

@@ -120,6 +120,9 @@ def publish(
     files["plot.png"] = plot
     if any(r.samples for r in runs):
         files["sheet.jpg"] = sheet(runs)
+    stale = on.store.at("experiments", name, "sheet.jpg")
+    if "sheet.jpg" not in files and on.store.fs.exists(stale):
+        on.store.fs.rm_file(stale)
     for file, data in files.items():
         on.store.write_bytes(data, "experiments", name, file)
         if args.out:

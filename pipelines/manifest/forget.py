@@ -207,7 +207,19 @@ def _seen_by(store: Store, found: Trace) -> dict[str, list[str]]:
     seen = {"manifests": manifests, "latent_shards": sorted(shards), "checkpoints": _weights(store, manifests)}
     if steps:
         seen["ledger"] = [f"{steps} samples of the standing ledger"]
+    seen["experiments"] = _of_experiments(store, clips)
     return {k: v for k, v in seen.items() if v}
+
+
+def _of_experiments(store: Store, clips: pa.Array) -> list[str]:
+    """Arms that were trained on its clips, and latents that were made for experiments alone."""
+    found = []
+    for place, file in (("arms", "ledger.parquet"), ("latents", "*.parquet")):
+        for path in sorted(store.fs.glob(store.at("experiments", place, "*", file))):
+            with store.fs.open(path, "rb") as f:
+                if pc.any(pc.is_in(pq.read_table(f, columns=["clip_id"])["clip_id"], value_set=clips)).as_py():
+                    found.append(posixpath.relpath(posixpath.dirname(path), store.path))
+    return sorted(set(found))
 
 
 def _weights(store: Store, manifests: Sequence[str]) -> list[str]:

@@ -5,14 +5,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from orchestration import cli
-from orchestration.experiments import plot
+from orchestration.experiments import filters, plot
 from orchestration.experiments.human import with_human
 from orchestration.experiments.prompts import NAMED, asked, right
 from orchestration.experiments.scaling import exponent
+from pipelines.manifest.forget import _of_experiments
 from pipelines.synthetic.evaluate import EvaluationConfig
 from pipelines.synthetic.prompts import PromptsConfig
 from schemas.errors import UsageError
@@ -103,6 +106,64 @@ def test_scaling(capsys: Capture, root: Path) -> None:
     assert len(report["came_out"]) == 1
 
 
+def test_filters(capsys: Capture, root: Path) -> None:
+    words = ("filters", "--prompts", "3", "--holdout", "0.5", "--clips", "3", "--json")
+    code, answer, err = experiment(capsys, root, *words, "--arm", "wide=width > height AND short <> ''")
+    assert code == 0
+    report = json.loads(answer)
+    every, wide = report["arms"]
+    assert (every["name"], every["where"], report["compared_with"]) == ("all", "true", "all")
+    assert every["clips"] == report["clips_to_train_on"] > wide["clips"] > 0
+    assert f"wide ({wide['clips']} of {every['clips']} clips: width > height AND short <> '')" in err
+    for arm in (every, wide):
+        check_interval(arm["validation_loss"], 3)
+        check_interval(arm["loss_against_first"], 3)
+        check_interval(arm["alignment"]["dense"]["all"], 3)
+    assert wide["seconds_of_footage"] < every["seconds_of_footage"]
+    store = Store(root)
+    held = set(store.read(MANIFEST)["clip_id"].to_pylist())
+    for arm in (every, wide):
+        (key,) = arm["keys"]
+        ledger = pq.read_table(root / "experiments" / "arms" / key / "ledger.parquet")
+        held -= set(ledger["clip_id"].to_pylist())
+    looked = pq.read_table(root / "experiments" / "arms" / key / "validation.parquet")
+    assert set(looked["clip_id"].to_pylist()) <= held
+    with Image.open(root / "experiments" / "filters" / "plot.png") as picture:
+        assert picture.size == (980, 920)
+    assert len(report["came_out"]) == 1
+
+
+def test_an_arm_alone_is_compared_with_every_clip() -> None:
+    assert filters.parse(["a=x = 1"]) == {"all": "true", "a": "x = 1"}
+    assert filters.parse(["a=x", "b=y"]) == {"a": "x", "b": "y"}
+    assert filters.parse(["all=true"]) == {"all": "true"}
+
+
+def test_footage_that_is_not_rendered_is_not_judged(
+    capsys: Capture, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.checkpoint.knows_of", lambda *a: "footage")
+    code, _, err = experiment(capsys, root, "captions", "--prompts", "2")
+    assert code == 2
+    assert "`experiment scaling`, which reads losses alone" in err
+    common = ("--prompts", "2", "--holdout", "0.5", "--clips", "2", "--json")
+    code, answer, _ = experiment(capsys, root, "filters", "--arm", "some=true", "--arm", "wide=width > height", *common)
+    assert code == 0
+    assert not any("alignment" in a for a in json.loads(answer)["arms"])
+    assert not (root / "experiments" / "filters" / "sheet.jpg").exists()
+    code, answer, _ = experiment(capsys, root, "scaling", "--factors", "1,2", *common)
+    assert code == 0
+    assert not any("alignment" in a for a in json.loads(answer)["arms"])
+    assert (root / "experiments" / "scaling" / "sheet.jpg").exists()
+
+
+def test_forgetting_a_video_names_the_arms_that_saw_it(capsys: Capture, root: Path) -> None:
+    experiment(capsys, root, "captions", "--prompts", "2", "--arms", "human-short,dense-95")
+    found = _of_experiments(Store(root), pa.array(["clip0"]))
+    assert any(name.startswith("experiments/arms/") for name in found)
+    assert _of_experiments(Store(root), pa.array(["no such clip"])) == []
+
+
 def test_the_exponent_is_the_slope_on_logarithmic_axes() -> None:
     flops = [1e12, 4e12, 1.6e13]
     assert exponent(flops, [2.0 * f**-0.07 for f in flops]) == pytest.approx(-0.07)
@@ -111,6 +172,12 @@ def test_the_exponent_is_the_slope_on_logarithmic_axes() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["filters", "--arm", "odd"], 'takes NAME="SQL condition"'),
+        (["filters", "--arm", "a=true", "--arm", "a=false"], "given twice"),
+        (["filters", "--arm", "a=no_such > 1"], "`--arm a` = `no_such > 1`"),
+        (["filters", "--arm", "a=true); DROP TABLE manifest; --"], "`--arm a`"),
+        (["filters", "--arm", "a=width > 9000", "--holdout", "0.5"], "none of the"),
+        (["filters"], "required: --arm"),
         (["scaling", "--factors", "4,1"], "rising numbers"),
         (["scaling", "--factors", "one,two"], "whole numbers"),
         (["scaling", "--holdout", "0.001"], "leaves 0 of 7 clips"),
