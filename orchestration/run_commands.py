@@ -99,8 +99,11 @@ def caption(question: Ask, args: argparse.Namespace) -> Answer:
 def captioner_evaluate(question: Ask, args: argparse.Namespace) -> Answer:
     """Our own captioner on pairs that it was not trained on."""
     from captioner.train.examine import examine
+    from captioner.written import as_lines, texts
 
-    found = examine(question.readable())
+    store = question.readable()
+    found = examine(store)
+    of_texts = texts(store)
     lines = [
         f"{name:<12} {f['accuracy']:.3f} [{f['low']:.3f}, {f['high']:.3f}]  n {f['n']}"
         for name, f in found["fields"].items()
@@ -112,7 +115,8 @@ def captioner_evaluate(question: Ask, args: argparse.Namespace) -> Answer:
     ]
     for name, rate in (("all", wrong), ("one subject", wrong["one_subject"]), ("several", wrong["several_subjects"])):
         lines.append(f"  {name:<11} {rate['rate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]  n {rate['n']}")
-    return Answer(found, "\n".join(lines), question.command("caption"))
+    lines += as_lines(of_texts)
+    return Answer({**found, "texts": of_texts}, "\n".join(lines), question.command("caption"))
 
 
 def manifest_freeze(question: Ask, args: argparse.Namespace) -> Answer:

@@ -92,5 +92,9 @@ def test_the_command_measures_the_checkpoint_as_training_did(
     assert cli.main(words) == 0
     found = json.loads(capsys.readouterr().out)
     assert found.pop("captioner") == row["digest"]
+    of_texts = found.pop("texts")
+    assert of_texts["cider"]["n"] == 3
+    assert of_texts["cider"]["mean"] < of_texts["cider"]["truth"]
+    assert "CLIP has read no caption" in of_texts["left_out"]["clip_score"]
     assert found == json.loads(row["metrics"])["report"]
     assert found["hallucinated_caption_rate"]["n"] == 3
