@@ -36,6 +36,12 @@ validate on are drawn before any filter, by their ids, and are the same for all 
   dailies experiment filters --arm long="end_s - start_s >= 2"
   dailies experiment filters --arm any="true" --arm moving="CAST(scores->>'score_motion.motion' AS DOUBLE) > 0.5"
 """
+_FRAMING = """\
+Native shapes against square crops: the same clips, seeds and steps; one arm trains on whole clips, the other on the
+square in the middle of each (encoded here, by the root's autoencoder). Counts the share of videos whose subject is
+whole and in frame: the native arm at native shapes and at squares, the square arm at squares, and the training clips
+of both.
+"""
 
 
 def declare(add: Add, to: Any, lazily: Callable[[str, str], Any]) -> None:
@@ -51,6 +57,10 @@ def declare(add: Add, to: Any, lazily: Callable[[str, str], Any]) -> None:
     scaling.add_argument("--factors", default="1,4,16", help="of the first arm's steps (default: 1,4,16)")
     scaling.add_argument("--prompts", type=int, default=32, help="prompts to make videos of (default: 32)")
     _validation(scaling)
+    framing = add("framing", "native shapes against square crops", lazily("experiments.framing", "run"), to)
+    _options(framing, _FRAMING)
+    framing.add_argument("--prompts", type=int, default=96, help="dense prompts to make videos of (default: 96)")
+    framing.add_argument("--clips", type=int, default=200, help="training clips to look at, at most (default: 200)")
     filters = add(
         "filters", "which clips to train on, by SQL over the manifest", lazily("experiments.filters", "run"), to
     )

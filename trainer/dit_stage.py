@@ -235,14 +235,14 @@ def build(
         optimizer=config.optimizer,
         draw=config.draw,
         flow=config.flow,
-        sizes=_sizes(rows[0], patch),
+        sizes=sizes_of(rows[0], patch),
         manifest=manifest,
         world=world,
         launch=settings.launch,
     )
 
 
-def _sizes(row: dict[str, Any], patch: int) -> Compression:
+def sizes_of(row: dict[str, Any], patch: int) -> Compression:
     """The autoencoder's compression, from what it did to a clip."""
     time = 4 if row["latent_frames"] == 1 else (row["pixel_frames"] - 1) // (row["latent_frames"] - 1)
     return Compression(time=time, space=row["pixel_height"] // row["latent_height"], patch=patch)

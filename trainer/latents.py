@@ -87,7 +87,7 @@ def _encode_chunk(
     rows: list[Latent] = []
     tensors: dict[str, Any] = {}
     for row in chunk:
-        latent, made = _encode(store, autoencoder, row, settings, sizes)
+        latent, made = encode_row(store, autoencoder, row, settings, sizes)
         tensors |= made
         rows.append(
             dataclasses.replace(latent, shard="/".join(shard) if made else "", autoencoder=name, made_by=made_by)
@@ -100,15 +100,26 @@ def _encode_chunk(
     return {LATENTS.name: LATENTS.from_rows(rows)}
 
 
-def _encode(
-    store: Store, autoencoder: Any, row: dict[str, Any], settings: LatentSettings, sizes: Compression
+def encode_row(
+    store: Store,
+    autoencoder: Any,
+    row: dict[str, Any],
+    settings: LatentSettings,
+    sizes: Compression,
+    *,
+    square: bool = False,
 ) -> tuple[Latent, dict[str, Any]]:
-    """One clip's row, and its latent and views by name; a clip that gives none gives the reason."""
+    """One clip's row, and its latent and views by name; a clip that gives none gives the reason.
+
+    Args:
+        square: Of the square in the clip's middle alone (`experiment framing`).
+    """
     from trainer.autoencoder.model import encode
     from trainer.autoencoder.pictures import Unfit, prepare, read
 
     try:
-        plan = prepare(row["num_frames"], row["fps"], row["width"], row["height"], settings.shape, sizes)
+        width, height = (min(row["width"], row["height"]),) * 2 if square else (row["width"], row["height"])
+        plan = prepare(row["num_frames"], row["fps"], width, height, settings.shape, sizes)
     except Unfit as e:
         return _none(row["clip_id"], "skipped", str(e)), {}
     if not row["path"] or not store.exists(row["path"]):
@@ -118,7 +129,7 @@ def _encode(
     grid = token_grid(cells, sizes)
     views = draw_views(row["clip_id"], grid, settings.latents.tails, settings.latents.regions)
     try:
-        pictures = read(store.fetch(row["path"]), plan)
+        pictures = read(store.fetch(row["path"]), plan, square=square)
         tensor = encode(autoencoder, pictures)
         seen = {f"{row['clip_id']} {n}": encode(autoencoder, p) for n, p in as_given(pictures, views, sizes).items()}
     except Exception as e:  # whatever a file does, it is a row

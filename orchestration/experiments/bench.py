@@ -8,7 +8,7 @@ arm in common train it once.
 import argparse
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestration.ask import Ask, say
@@ -133,9 +133,14 @@ def name_of(args: argparse.Namespace) -> str:
 
 
 def run_arms(
-    of: Bench, arms: Sequence["Arm"], wanted: Sequence["Wanted"] = (), reader: "Reader | None" = None
+    of: Bench, arms: Sequence["Arm"], wanted: Mapping[str, Sequence["Wanted"]], reader: "Reader | None"
 ) -> list[Run]:
-    """Train each arm and make its videos, in order."""
+    """Train each arm and make its videos, in order.
+
+    Args:
+        wanted: Prompts by the arm's name.
+        reader: What reads the videos; None makes none.
+    """
     from trainer.experiments.sampling import sample
     from trainer.experiments.training import train
 
@@ -148,7 +153,7 @@ def run_arms(
             trained = train(of.store, arm)
             if trained.reused:
                 say(f"  was trained before ({trained.facts['cpu_s']:.0f} CPU s)")
-            rows = sample(of.store, trained, of.autoencoder, wanted, of.sampling, reader) if reader else []
+            rows = sample(of.store, trained, of.autoencoder, wanted[arm.name], of.sampling, reader) if reader else []
         runs.append(Run(arm, trained, rows))
     return runs
 

@@ -52,8 +52,8 @@ def run(question: Ask, args: argparse.Namespace) -> Answer:
     ]
     judged = on.is_rendered
     prompts = asked(question.config().curation.synthetic.prompts, args.prompts, args.seed, ["dense"])
-    runs = run_arms(on, arms, prompts.wanted if judged else (), Reader(READ_BY, probe) if judged else None)
     names = list(conditions)
+    runs = run_arms(on, arms, dict.fromkeys(names, prompts.wanted), Reader(READ_BY, probe) if judged else None)
     found: list[dict[str, Any]] = [
         {
             **report.costs(on, name, of_arm(runs, name)),

@@ -26,7 +26,7 @@ from schemas.ids import canonical_json
 if TYPE_CHECKING:
     from trainer.experiments.intervals import Interval
 
-_SHOWN = 8
+_SHOWN, _LABEL = 8, 130
 
 
 def as_dict(interval: "Interval") -> dict[str, Any]:
@@ -74,9 +74,19 @@ def costs(on: Bench, name: str, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def publish(
-    on: Bench, args: argparse.Namespace, found: Mapping[str, Any], text: str, plot: bytes, runs: Sequence[Run]
+    on: Bench,
+    args: argparse.Namespace,
+    found: Mapping[str, Any],
+    text: str,
+    plot: bytes,
+    runs: Sequence[Run],
+    style: str = "dense",
 ) -> Answer:
-    """Write the report whole and answer with it."""
+    """Write the report whole and answer with it.
+
+    Args:
+        style: Of the prompts that the sheet shows.
+    """
     name = name_of(args)
     optimizer = dataclasses.asdict(runs[0].arm.settings)
     whole = {
@@ -119,7 +129,7 @@ def publish(
     files = {"report.json": json.dumps(whole, indent=1, sort_keys=True).encode(), "report.md": page.encode()}
     files["plot.png"] = plot
     if any(r.samples for r in runs):
-        files["sheet.jpg"] = sheet(runs)
+        files["sheet.jpg"] = sheet(runs, style)
     stale = on.store.at("experiments", name, "sheet.jpg")
     if "sheet.jpg" not in files and on.store.fs.exists(stale):
         on.store.fs.rm_file(stale)
@@ -133,29 +143,32 @@ def publish(
     return Answer(answer, f"{text}\n\n{at}/report.md", on.question.command("report"))
 
 
-def sheet(runs: Sequence[Run], style: str = "dense") -> bytes:
-    """Prompts side by side, one row per arm: first, middle and last frame of each."""
+def sheet(runs: Sequence[Run], style: str) -> bytes:
+    """Prompts side by side, one row per arm: first, middle and last frame of each.
+
+    Args:
+        style: Which of an arm's prompts; an arm that was asked none of these shows those it was asked first.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(size=13)
-    first = [s for s in runs[0].samples if s["style"] == style] or runs[0].samples
-    shown = [s["prompt_id"] for s in first[:_SHOWN]]
-    by_run = [
-        (r, {s["prompt_id"]: Image.open(io.BytesIO(s["strip"])) for s in r.samples if s["style"] == first[0]["style"]})
-        for r in runs
-        if r.samples
-    ]
-    width = max(p.width for _, strips in by_run for p in strips.values()) + 6
-    height = max(p.height for _, strips in by_run for p in strips.values()) + 6
-    label = 130
-    page = Image.new("RGB", (label + width * len(shown), 6 + height * len(by_run)), "white")
+    several = len({r.arm.seed for r in runs}) > 1
+    lines = []
+    for r in runs:
+        mine = [s for s in r.samples if s["style"] == style]
+        mine = mine or [s for s in r.samples if s["style"] == r.samples[0]["style"]]
+        strips = [Image.open(io.BytesIO(s["strip"])) for s in mine[:_SHOWN]]
+        lines.append((r.arm.name + (f" #{r.arm.seed}" if several else ""), strips))
+    width = max(p.width for _, strips in lines for p in strips) + 6
+    height = max(p.height for _, strips in lines for p in strips) + 6
+    page = Image.new(
+        "RGB", (_LABEL + width * max(len(strips) for _, strips in lines), 6 + height * len(lines)), "white"
+    )
     draw = ImageDraw.Draw(page)
-    for y, (r, strips) in enumerate(by_run):
-        several = len({other.arm.seed for other, _ in by_run}) > 1
-        draw.text((6, 6 + y * height + height // 3), r.arm.name + (f" #{r.arm.seed}" if several else ""), "black", font)
-        for x, prompt in enumerate(shown):
-            if prompt in strips:
-                page.paste(strips[prompt], (label + x * width, 6 + y * height))
+    for y, (name, strips) in enumerate(lines):
+        draw.text((6, 6 + y * height + height // 3), name, "black", font)
+        for x, strip in enumerate(strips):
+            page.paste(strip, (_LABEL + x * width, 6 + y * height))
     buffer = io.BytesIO()
     page.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

@@ -54,8 +54,8 @@ def run(question: Ask, args: argparse.Namespace) -> Answer:
         for factor in factors
         for seed in on.seeds
     ]
-    runs = run_arms(on, arms, prompts.wanted, reader)
     names = [f"{f}x" for f in factors]
+    runs = run_arms(on, arms, dict.fromkeys(names, prompts.wanted), reader)
     losses = validation.measured(on, runs, names)
     found: list[dict[str, Any]] = [
         {**report.costs(on, name, of_arm(runs, name)), **loss} for name, loss in zip(names, losses)

@@ -56,6 +56,12 @@ def probe(frames: Frame) -> dict[str, str]:
     return found
 
 
+def pieces(frames: Frame) -> list[Mask | None]:
+    """Where the main subject is in each frame, or None where nothing stands out."""
+    background = _background(frames)
+    return [_piece(frame, background) for frame in frames]
+
+
 def _nearest(color: npt.NDArray[np.float64], palette: dict[str, tuple[int, int, int]]) -> str:
     return min(palette, key=lambda name: float(np.linalg.norm(color - palette[name])))
 

@@ -133,6 +133,39 @@ def test_filters(capsys: Capture, root: Path) -> None:
     assert len(report["came_out"]) == 1
 
 
+def test_framing(capsys: Capture, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("framing", "--prompts", "3", "--clips", "4", "--json")
+    code, answer, _ = experiment(capsys, root, *words)
+    assert code == 0
+    report = json.loads(answer)
+    native, square = report["arms"]
+    assert native["clips"] == square["clips"] == report["clips"]
+    assert set(native["generated"]) == {"native shape", "square"}
+    assert set(square["generated"]) == {"square"}
+    for arm in (native, square):
+        for share in (*arm["generated"].values(), arm["training_data"]):
+            assert 0 <= share["whole"]["value"] <= share["frames_whole"]["value"] <= share["frames_seen"]["value"] <= 1
+            assert share["whole_wilson"]["high"] > share["whole_wilson"]["low"]
+        check_interval(arm["training_data"]["whole"], 4)
+    for name in ("each at its own shape", "both at squares"):
+        check_interval(report["native_minus_square"][name], 3)
+    store = Store(root)
+    ledgers = [
+        pq.read_table(root / "experiments" / "arms" / arm["keys"][0] / "ledger.parquet") for arm in (native, square)
+    ]
+    first = [{r["clip_id"]: r for r in reversed(table.to_pylist())} for table in ledgers]
+    both = first[0].keys() & first[1].keys()
+    assert both
+    assert all(
+        first[0][c]["caption"] == first[1][c]["caption"] for c in both if first[0][c]["epoch"] == first[1][c]["epoch"]
+    )
+    shards = store.fs.glob(store.at("experiments", "latents", "*", "*.safetensors"))
+    assert shards
+    monkeypatch.setattr("trainer.experiments.squares.loaded", lambda *a: pytest.fail("encoded again"))
+    _, again, _ = experiment(capsys, root, *words)
+    assert json.loads(again)["arms"] == report["arms"]
+
+
 def test_an_arm_alone_is_compared_with_every_clip() -> None:
     assert filters.parse(["a=x = 1"]) == {"all": "true", "a": "x = 1"}
     assert filters.parse(["a=x", "b=y"]) == {"a": "x", "b": "y"}

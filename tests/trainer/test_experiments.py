@@ -9,16 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.checkpoints import AUTOENCODER_CHECKPOINT
 from schemas.errors import ModelError
 from schemas.latents import LATENTS
 from schemas.manifest import MANIFEST
 from schemas.store import Store
 from tests.trainer import experiment_root
+from trainer.autoencoder.pictures import middle_square
 from trainer.config import DitSettings
 from trainer.experiments import training
 from trainer.experiments.arms import DENSE, HUMAN, Arm, caption_policies, plain, reading, steps_for
 from trainer.experiments.intervals import difference, mean
 from trainer.experiments.sampling import Reader, Wanted, sample
+from trainer.experiments.squares import square_latents
 from trainer.experiments.training import train
 from trainer.recipes import tiny
 from trainer.selection import choose
@@ -110,8 +113,6 @@ def test_operations_are_those_of_the_meter(store: Store) -> None:
 
 
 def test_samples_are_read_kept_and_made_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from schemas.checkpoints import AUTOENCODER_CHECKPOINT
-
     trained = train(store, arm(store, HUMAN))
     (autoencoder,) = store.read(AUTOENCODER_CHECKPOINT).to_pylist()
     wanted = [
@@ -127,6 +128,33 @@ def test_samples_are_read_kept_and_made_once(store: Store, monkeypatch: pytest.M
     assert sample(store, trained, autoencoder, wanted, tiny().sampling, reader) == rows
     with pytest.raises(BaseException, match="made again"):
         sample(store, trained, autoencoder, wanted, tiny().sampling, Reader("size 2", reader.read))
+
+
+def test_squares_are_the_middle_of_the_same_clips(store: Store) -> None:
+    (autoencoder,) = store.read(AUTOENCODER_CHECKPOINT).to_pylist()
+    manifest = store.read(MANIFEST).to_pylist()
+    latents = {r["clip_id"]: r for r in store.read(LATENTS).to_pylist()}
+    squares = {r["clip_id"]: r for r in square_latents(store, manifest, autoencoder, tiny().shape, 1)}
+    assert squares.keys() == latents.keys()
+    assert {c: r["status"] for c, r in squares.items()} == {c: r["status"] for c, r in latents.items()}
+    for clip, row in squares.items():
+        if row["status"] == "ok":
+            assert row["pixel_height"] == row["pixel_width"]
+            assert row["pixel_frames"] == latents[clip]["pixel_frames"]
+            assert row["autoencoder"] == autoencoder["digest"]
+    rows, _ = choose(store.read(MANIFEST), list(squares.values()))
+    trained = train(store, arm(store, HUMAN, rows=rows))
+    assert set(trained.ledger(store)["clip_id"].to_pylist()) <= {r["clip_id"] for r in rows}
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_the_middle_square_leaves_as_much_on_either_side(height: int, width: int) -> None:
+    pictures = np.arange(height * width).reshape(1, height, width)
+    square = middle_square(pictures)
+    side = min(height, width)
+    assert square.shape == (1, side, side)
+    top, left = divmod(int(square[0, 0, 0]), width)
+    assert (top, left) == ((height - side) // 2, (width - side) // 2)
 
 
 def test_an_arm_of_another_autoencoder_makes_no_videos(store: Store) -> None:

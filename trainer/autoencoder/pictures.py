@@ -41,14 +41,25 @@ def prepare(
         raise Unfit(str(e)) from e
 
 
-def read(path: str, preparation: Preparation) -> np.ndarray:
+def read(path: str, preparation: Preparation, *, square: bool = False) -> np.ndarray:
     """The prepared pictures, (time, height, width, 3) uint8.
+
+    Args:
+        square: Cut the square in the middle out first; the preparation is of that square.
 
     Raises:
         OSError, ValueError: If the file does not hold what its row promises.
     """
     pictures, _ = read_frames(path, indices=preparation.frames.indices)
-    return resize(pictures, preparation.fit)
+    return resize(middle_square(pictures) if square else pictures, preparation.fit)
+
+
+def middle_square(pictures: np.ndarray) -> np.ndarray:
+    """The largest square in the middle: what trainers of one shape do to a clip (`experiment framing`)."""
+    height, width = pictures.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pictures[:, top : top + side, left : left + side]
 
 
 def resize(pictures: np.ndarray, to: Fit) -> np.ndarray:
