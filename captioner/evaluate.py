@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from schemas.captions import Fields
-from schemas.language import claims
+from schemas.language import UNCHECKED, claims
 
 _Z95 = 1.959963984540054
 _OF_A_SUBJECT = ("size", "color", "shape", "motion")
@@ -111,6 +111,8 @@ def bound(fields: Fields, places: Iterable[int]) -> Bound:
     of = iter([p for p, s in zip(subjects, fields.subjects) for n in _OF_A_SUBJECT if getattr(s, n)])
     turned = len(subjects) > 1 and subjects[0] > subjects[1]
     for field, value in claims(fields):
+        if field in UNCHECKED:
+            continue  # no truth knows it
         if field in _OF_A_SUBJECT:
             value = f"{next(of)} {value}"
         elif field == "event":

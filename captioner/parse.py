@@ -9,7 +9,8 @@ is refused with a reason.
 Loops: any run of four words that comes four times, or text that deflates to under a sixth (English prose
 reaches about a half; facts/captioner.md 4 lists how often pretrained captioners loop).  Language: py3langid's
 posterior of the wanted one; English captions of five words have at least 0.05, one of another language under 0.01.
-What stands in quotes may be text on the screen: it may say anything but control tokens.
+What stands in quotes may be text on the screen: it may say anything but control tokens.  In a record everything stands
+in quotes, so its values are judged once they are read, as `on_screen_text` is the one that may hold instructions.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from typing import Any
 
 from captioner.record import NoRecord, looks_like_json, read_record
 from schemas.captions import CaptionStatus, Fields
-from schemas.language import check, parse
+from schemas.language import check, claims, parse
 
 RUN_WORDS, RUN_TIMES = 4, 4
 ZLIB_RATIO, ZLIB_FROM_CHARACTERS = 6.0, 200  # short texts carry zlib's header
@@ -80,9 +81,10 @@ def read(text: str, finish_reason: str, *, require_fields: bool, language: str =
         return bad
     if looks_like_json(said):
         try:
-            return Parsed(CaptionStatus.OK, "", read_record(said), was_json=True)
+            fields = read_record(said)
         except NoRecord as e:
             return Parsed(CaptionStatus.UNPARSABLE, str(e))
+        return _bad_value(fields) or Parsed(CaptionStatus.OK, "", fields, was_json=True)
     try:
         return Parsed(CaptionStatus.OK, "", check(parse(said)))  # what cannot be said again was not read rightly
     except ValueError as e:
@@ -100,14 +102,28 @@ def _bad(said: str, finish_reason: str) -> Parsed | None:
         return Parsed(CaptionStatus.TRUNCATED, "the token budget ran out")
     if control := _control(said):
         return Parsed(CaptionStatus.UNPARSABLE, f"a control token in the text: `{control}`")
-    outside = _QUOTED.sub("", said)
-    if order := next((m for p in _INSTRUCTIONS if (m := p.search(outside))), None):
-        return Parsed(CaptionStatus.UNPARSABLE, f"instructions in the text: `{order.group()[:80]}`")
+    if order := _instruction(_QUOTED.sub("", said)):
+        return Parsed(CaptionStatus.UNPARSABLE, f"instructions in the text: `{order}`")
     if any(p.search(said) for p in _REFUSALS):
         return Parsed(CaptionStatus.REFUSED, f"the model declined: `{said[:80]}`")
     if not any(c.isalnum() for c in said):
         return Parsed(CaptionStatus.UNPARSABLE, f"no words in the text: `{said[:40]}`")
     return None
+
+
+def _bad_value(fields: Fields) -> Parsed | None:
+    """What is wrong with a value of a record, which its JSON may have hidden behind quotes and escapes."""
+    for field, value in claims(fields):
+        if control := _control(value):
+            return Parsed(CaptionStatus.UNPARSABLE, f"{field}: a control token in the text: `{control}`")
+        if field != "on_screen_text" and (order := _instruction(value)):
+            return Parsed(CaptionStatus.UNPARSABLE, f"{field}: instructions in the text: `{order}`")
+    return None
+
+
+def _instruction(text: str) -> str:
+    """The first instruction in a text; empty if there is none."""
+    return next((m.group()[:80] for p in _INSTRUCTIONS if (m := p.search(text))), "")
 
 
 def _control(text: str) -> str:

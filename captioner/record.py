@@ -2,14 +2,15 @@
 
 A backend that can hold a model to a schema is given `SCHEMA`; whatever JSON a model writes is read by `read_record`,
 which knows the same rules, because a schema that a server promises to keep is still text from outside.  Words
-follow the caption language (`schemas.language.check`), so that a record can be rendered in any wording.
+follow the caption language (`schemas.language.check`), so that a record can be rendered in any wording.  Text on the
+screen is free, but for what would end its quotes.
 """
 
 import json
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from schemas.captions import Fields, Subject
 from schemas.language import check
@@ -19,6 +20,14 @@ _WORD = r"^([a-z0-9][a-z0-9'-]*)?$"
 _FENCE = re.compile(r"^```(?:json)?\s*\n(.*?)\n?```$", re.DOTALL)
 Words = Annotated[str, Field(pattern=_WORDS, max_length=80)]
 Word = Annotated[str, Field(pattern=_WORD, max_length=40)]
+
+
+def _one_line(value: Any) -> Any:
+    """Text on the screen on one line, in quotes that do not end those it will stand in."""
+    return re.sub(r"[\"“”`]", "'", " ".join(value.split())) if isinstance(value, str) else value
+
+
+OnScreen = Annotated[str, BeforeValidator(_one_line), Field(max_length=200)]
 
 
 class _Strict(BaseModel):
@@ -42,6 +51,9 @@ class CaptionRecord(_Strict):
     events: Annotated[list[Words], Field(max_length=8)] = []
     camera: Words = ""
     background: Words = ""
+    lighting: Words = ""
+    style: Words = ""
+    on_screen_text: OnScreen = ""
 
     def fields(self) -> Fields:
         """The same as a record of the caption language.

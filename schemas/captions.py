@@ -41,6 +41,15 @@ class Fields:
     events: list[str] = column("What happens, in order; empty if only one thing does.")
     camera: str = column("Camera motion.", default="")
     background: str = column("The setting.", default="")
+    lighting: str = column(
+        "What the light is like (`soft evening light`), in the words of a general model.", default="", later=True
+    )
+    style: str = column("What it looks like as a picture (`hand drawn`).", default="", later=True)
+    on_screen_text: str = column(
+        "Text that is to be read on the screen, as it stands there.  It says nothing about what to do.",
+        default="",
+        later=True,
+    )
 
 
 def fields_of(said: Mapping[str, Any]) -> Fields:

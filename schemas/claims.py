@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.captions import Fields
-from schemas.language import check
+from schemas.language import UNCHECKED, check
 
 OF_SUBJECT = ("size", "color", "shape", "motion")
 UNNAMED = "object"
@@ -36,6 +36,7 @@ def claims_of(fields: Fields) -> list[Claim]:
     found.append(Claim(RELATION, 0, fields.relation))
     found += [Claim(EVENT, place, event) for place, event in enumerate(fields.events)]
     found += [Claim(BACKGROUND, 0, fields.background), Claim(CAMERA, 0, fields.camera)]
+    found += [Claim(name, 0, getattr(fields, name)) for name in UNCHECKED]
     return [c for c in found if c.value and not (c.field == "shape" and c.value == UNNAMED)]
 
 
@@ -58,7 +59,7 @@ def changed(fields: Fields, claim: Claim, value: str) -> Fields:
             main = dataclasses.replace(fields.subjects[0], motion=value)
             return dataclasses.replace(fields, events=events, subjects=[main, *fields.subjects[1:]])
         return dataclasses.replace(fields, events=events)
-    if claim.field not in (RELATION, BACKGROUND, CAMERA):
+    if claim.field not in (RELATION, BACKGROUND, CAMERA, *UNCHECKED):
         raise ValueError(f"a {claim.field} cannot be changed by itself")
     one: dict[str, Any] = {claim.field: value}
     return dataclasses.replace(fields, **one)
@@ -101,5 +102,6 @@ def struck(fields: Fields, wrong: Iterable[Claim]) -> Fields:
             events=events,
             camera="" if any(c.field == CAMERA for c in gone) else fields.camera,
             background="" if any(c.field == BACKGROUND for c in gone) else fields.background,
+            **{n: "" if any(c.field == n for c in gone) else getattr(fields, n) for n in UNCHECKED},
         )
     )

@@ -7,6 +7,9 @@ else tells a size from a colour.  `parse(render_dense(fields, variant)) == field
 
 Text and record meet here because a caption is a validated record rendered late (DALL-E 3 and its followers
 store free text, and can then neither count claims nor re-phrase them).
+
+Lighting, style and text on the screen (`UNCHECKED`) are what general models see and no truth here knows.  What is read
+on the screen is quoted as it stands there, so that no word of it is taken for one of the caption.
 """
 
 import re
@@ -16,10 +19,14 @@ from schemas.captions import Fields, Subject
 
 SIZES = ("small", "large")
 NUM_VARIANTS = 4
+UNCHECKED = ("lighting", "style", "on_screen_text")
+"""Fields that no truth knows: what they say is neither right nor wrong."""
 COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _RESERVED = frozenset(["is", "that", "which", "then", "it", "and", "the", "a", "an", "behind"])
 _NO_MOTION = "in view"  # stands for no motion; no value may be this
 _VALUE = r"[a-z0-9][a-z0-9' -]*"
+_QUOTE = r"[^\"“”`\s](?:[^\"“”`\n\r\t]*[^\"“”`\s])?"
+_ON_SCREEN = re.compile(rf'(?:The screen reads|On the screen stands) "{_QUOTE}"')
 _NOUN = rf"(?:an?) (?P<noun>{_VALUE}?)"
 
 
@@ -36,7 +43,9 @@ def check(fields: Fields) -> Fields:
     if not 1 <= len(fields.subjects) < len(COUNT_WORDS):
         raise ValueError(f"a caption has 1 to {len(COUNT_WORDS) - 1} subjects, got {len(fields.subjects)}")
     for field, value in claims(fields):
-        if field != "count":
+        if field == "on_screen_text":
+            _check_on_screen(value)
+        elif field != "count":
             _check_value(field, value)
     for subject in fields.subjects:
         if not subject.shape:
@@ -58,6 +67,11 @@ def _check_value(field: str, value: str) -> None:
         raise ValueError(f"`{value}` cannot be the {field} of a caption: use plain lowercase words")
 
 
+def _check_on_screen(value: str) -> None:
+    if not re.fullmatch(_QUOTE, value) or not value.isprintable():
+        raise ValueError("text on the screen is one printable line without double quotes or backticks")
+
+
 def claims(fields: Fields) -> list[tuple[str, str]]:
     """What a record asserts, as (field, value) in reading order; a count only where there are several subjects."""
     found: list[tuple[str, str]] = []
@@ -69,6 +83,7 @@ def claims(fields: Fields) -> list[tuple[str, str]]:
     found.append(("relation", fields.relation))
     found.extend(("event", event) for event in fields.events)
     found += [("background", fields.background), ("camera", fields.camera)]
+    found += [(name, getattr(fields, name)) for name in UNCHECKED]
     return [(field, value) for field, value in found if value]
 
 
@@ -90,9 +105,10 @@ def render_dense(fields: Fields, variant: int = 0) -> str:
     relation = [f"The first is {fields.relation} the second."] if fields.relation else []
     events = [_events(fields.events, v, len(subjects))] if fields.events else []
     background, camera = _setting(fields, v)
+    looks = _looks(fields, v)
     if v == 3:
-        return " ".join([*background, *head, *subjects, *relation, *events, *camera])
-    return " ".join([*head, *subjects, *relation, *events, *background, *camera])
+        return " ".join([*background, *head, *subjects, *relation, *events, *camera, *looks])
+    return " ".join([*head, *subjects, *relation, *events, *background, *camera, *looks])
 
 
 def _subject(subject: Subject, v: int) -> str:
@@ -130,6 +146,15 @@ def _setting(fields: Fields, v: int) -> tuple[list[str], list[str]]:
     )
 
 
+def _looks(fields: Fields, v: int) -> list[str]:
+    """What no truth knows, each in a sentence of its own."""
+    lighting = ("The lighting is {}.", "The light is {}.")[v % 2]
+    style = ("The style is {}.", "In style it is {}.")[v % 2]
+    reads = ('The screen reads "{}".', 'On the screen stands "{}".')[v % 2]
+    told = zip((lighting, style, reads), (getattr(fields, name) for name in UNCHECKED))
+    return [template.format(value) for template, value in told if value]
+
+
 def parse(text: str) -> Fields:
     """Read a dense caption back into its record.
 
@@ -154,12 +179,20 @@ def parse(text: str) -> Fields:
         events=said.get("events", []),
         camera=said.get("camera", [""])[0],
         background=said.get("background", [""])[0],
+        **{name: said.get(name, [""])[0] for name in UNCHECKED},
     )
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a caption, in order; CLIP scores them one by one."""
-    return [s for s in re.split(r"(?<=[.!?])\s+", text.strip()) if s]
+    """The sentences of a caption, in order; CLIP scores them one by one.  Text on the screen is not split."""
+    text = text.strip()
+    quoted = [m.span() for m in _ON_SCREEN.finditer(text)]
+    found, start = [], 0
+    for gap in re.finditer(r"(?<=[.!?])\s+", text):
+        if not any(a < gap.start() < b for a, b in quoted):
+            found.append(text[start : gap.start()])
+            start = gap.end()
+    return [s for s in (*found, text[start:]) if s]
 
 
 def says(sentence: str) -> dict[str, str]:
@@ -214,6 +247,10 @@ _TEMPLATES = tuple(
         rf"The camera is (?P<camera>{_VALUE})\.",
         rf"Meanwhile the camera is (?P<camera>{_VALUE})\.",
         rf"It is seen by a camera that is (?P<camera>{_VALUE})\.",
+        rf"The light(?:ing)? is (?P<lighting>{_VALUE})\.",
+        rf"The style is (?P<style>{_VALUE})\.",
+        rf"In style it is (?P<style>{_VALUE})\.",
+        rf'(?:The screen reads|On the screen stands) "(?P<on_screen_text>{_QUOTE})"\.',
     )
 )
 
@@ -221,5 +258,6 @@ _TEMPLATES = tuple(
 def _match(sentence: str) -> dict[str, str]:
     for template in _TEMPLATES:
         if found := template(sentence):
-            return {name: value.lower() for name, value in found.groupdict().items() if value is not None}
+            said = {name: value for name, value in found.groupdict().items() if value is not None}
+            return {name: v if name == "on_screen_text" else v.lower() for name, v in said.items()}
     raise Unparsable(f"`{sentence}` fits no sentence of the caption grammar")

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 
 from schemas.errors import DamagedTable, MissingTable, RootError
 from schemas.ids import ID_DIGITS, digest
-from schemas.table import Table
+from schemas.table import Table, without_empty_texts
 
 ROW_GROUP_ROWS = 20_000  # DuckDB and pyarrow prune by row group; 1 Mi rows (the default) prunes nothing here
 ROW_GROUP_BYTES = 16 << 20
@@ -62,10 +62,11 @@ def content_digest(table: pa.Table) -> str:
     """Digest of a table's schema and rows, independent of chunking and of the file's compression.
 
     A few rows at a time are gathered into buffers of their own, since a slice's padding, unused bits and offsets
-    tell of the table that it was cut from; so a table of pictures is never copied whole.
+    tell of the table that it was cut from; so a table of pictures is never copied whole.  Texts of records that came
+    later and that no row says do not count (`column(later=True)`).
     """
     sha = hashlib.sha256()
-    plain = table.replace_schema_metadata(None)
+    plain = without_empty_texts(table.replace_schema_metadata(None))
     with pa.ipc.new_stream(_Sink(sha), plain.schema) as writer:
         for start in range(0, plain.num_rows, _DIGEST_ROWS):
             some = plain.slice(start, _DIGEST_ROWS)
@@ -222,7 +223,7 @@ class Store:
         if not paths:
             where = f" of batch {batch}" if batch else ""
             raise MissingTable(f"table `{table.name}`{where} not found under {self.root}: run its stage first")
-        return pa.concat_tables([self._read_parquet(p, columns) for p in paths])
+        return pa.concat_tables([table.grown(self._read_parquet(p, columns)) for p in paths])
 
     def take(self, table: Table, rows: Sequence[int], column: str, *, batch: str | None = None) -> list[Any]:
         """One column's values in some rows, by their numbers in the file; only row groups that hold any are read."""

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import DamagedTable
+from schemas.ids import CHANGED_ONLY
 
 Row = TypeVar("Row")
 
@@ -44,9 +45,19 @@ def column(
     range: str = "",
     arrow: pa.DataType | None = None,
     default: Any = _REQUIRED,
+    later: bool = False,
 ) -> Any:
-    """Describe one column: what it means, its unit, its range, its Arrow type where Python's is too wide."""
-    metadata = {"doc": doc, "unit": unit, "range": range, "arrow": arrow}
+    """Describe one column: what it means, its unit, its range, its Arrow type where Python's is too wide.
+
+    Args:
+        later: A text of a record that came after tables were written without it.  Those read as if it were empty, and
+            rows that leave it empty have the digests that they would have without it.
+    """
+    metadata: dict[str, Any] = {"doc": doc, "unit": unit, "range": range, "arrow": arrow}
+    if later:
+        if default != "":
+            raise TypeError("what came later is a text that is empty by default")
+        metadata |= {"later": "yes", **CHANGED_ONLY}
     if default is _REQUIRED:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -82,7 +93,7 @@ def arrow_schema(row: type) -> pa.Schema:
             kind, nullable = explicit, type(None) in typing.get_args(hint)
         else:
             kind, nullable = _arrow_type(hint)
-        notes = {k: str(f.metadata[k]) for k in ("doc", "unit", "range") if f.metadata.get(k)}
+        notes = {k: str(f.metadata[k]) for k in ("doc", "unit", "range", "later") if f.metadata.get(k)}
         fields.append(pa.field(f.name, kind, nullable=nullable, metadata=notes))
     return pa.schema(fields)
 
@@ -106,8 +117,7 @@ class Table:
     def from_rows(self, rows: Iterable[Any]) -> pa.Table:
         """Rows (dataclass instances or mappings) to Arrow, sorted by key so that equal rows give equal bytes."""
         plain = [_as_dict(r) for r in rows]
-        table = pa.Table.from_pylist(plain, schema=self.schema)
-        return self.sorted(table)
+        return self.sorted(_said_or_empty(pa.Table.from_pylist(plain, schema=self.schema)))
 
     def sorted(self, table: pa.Table) -> pa.Table:
         """Order by the key columns; long runs that are in order already are moved, not copied (a film's pictures)."""
@@ -134,9 +144,69 @@ class Table:
             )
         return table.select(self.schema.names).cast(self.schema)
 
+    def grown(self, table: pa.Table) -> pa.Table:
+        """A table that an earlier version wrote, with the texts that its records lacked; others as they are."""
+        for at, field in enumerate(table.schema):
+            if field.name not in self.schema.names:
+                continue
+            want = self.schema.field(field.name).type
+            if (later := _later(want)) and pa.types.is_struct(field.type):
+                missing = {f.name for f in want} - {f.name for f in field.type}
+                if missing and missing <= set(later):
+                    table = _with_texts(table, at, want)
+        return table
+
     def empty(self) -> pa.Table:
         """No rows, full schema."""
         return self.schema.empty_table()
+
+
+def _later(kind: pa.DataType) -> list[str]:
+    """Texts of a record that came later (`column(later=True)`)."""
+    return [f.name for f in kind if b"later" in (f.metadata or {})] if pa.types.is_struct(kind) else []
+
+
+def _replaced(table: pa.Table, at: int, fields: list[pa.Field], parts: list[Any]) -> pa.Table:
+    """The table with other fields in a column of records, null where it was null."""
+    mask = table.column(at).combine_chunks().is_null()
+    records = pa.StructArray.from_arrays(parts, fields=fields, mask=mask)
+    return table.set_column(at, table.schema.field(at).with_type(records.type), records)
+
+
+def _with_texts(table: pa.Table, at: int, kind: pa.StructType) -> pa.Table:
+    """A column of records with what they lack; what they have keeps its type to the name of a list's element."""
+    records = table.column(at).combine_chunks()
+    had = {f.name: (f, records.field(i)) for i, f in enumerate(records.type)}
+    both = [had.get(f.name) or (f, pa.repeat(pa.scalar("", f.type), len(records))) for f in kind]
+    return _replaced(table, at, [f for f, _ in both], [part for _, part in both])
+
+
+def _said_or_empty(table: pa.Table) -> pa.Table:
+    """Texts that came later are empty where a plain record does not name them."""
+    for at, field in enumerate(table.schema):
+        if later := _later(field.type):
+            records = table.column(at).combine_chunks()
+            there, parts = records.is_valid(), []
+            for f in field.type:
+                part = records.field(f.name)
+                gap = pc.and_(there, part.is_null()) if f.name in later else None
+                parts.append(part if gap is None else pc.if_else(gap, pa.scalar("", f.type), part))
+            table = _replaced(table, at, list(field.type), parts)
+    return table
+
+
+def without_empty_texts(table: pa.Table) -> pa.Table:
+    """The table as it would be without the texts that came later, where no row says one: what digests are of."""
+    for at, field in enumerate(table.schema):
+        if later := _later(field.type):
+            records = table.column(at).combine_chunks()
+            kept = [f for f in field.type if f.name not in later or _says(records.field(f.name))]
+            table = _replaced(table, at, kept, [records.field(f.name) for f in kept])
+    return table
+
+
+def _says(texts: pa.Array) -> bool:
+    return bool(pc.any(pc.not_equal(pc.fill_null(texts, ""), "")).as_py())
 
 
 def _as_dict(row: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from orchestration import ray_head
 from orchestration.ray_head import RayHead
@@ -20,7 +21,12 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One token for all Ray of this run, set before anything imports Ray: a process keeps the first that it finds."""
+    """One token for all Ray of this run, set before anything imports Ray: a process keeps the first that it finds.
+
+    No drawn example has a deadline: what a busy machine takes says nothing about the code.
+    """
+    settings.register_profile("dailies", deadline=None)
+    settings.load_profile("dailies")
     config._dailies_ray = folder = Path(tempfile.mkdtemp(prefix="dailies-tests-"))  # type: ignore[attr-defined]
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN_PATH"] = ray_head.write_token(folder)

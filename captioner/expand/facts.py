@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from schemas.captions import Fields, Subject
-from schemas.language import Unparsable, parse
+from schemas.language import UNCHECKED, Unparsable, parse
 
 Lexicon = Mapping[str, Sequence[str]]
 """Field to the values it may have."""
@@ -183,7 +183,7 @@ def _against(asked: Facts, said: Facts, order: Sequence[int], text: str) -> Verd
     for place, there in enumerate(two.subjects):
         wanted = paired.get(place, Subject())
         added += [f"{n}: {getattr(there, n)}" for n in _OF_A_SUBJECT if getattr(there, n) and not getattr(wanted, n)]
-    for name in ("relation", "background", "camera"):
+    for name in ("relation", "background", "camera", *UNCHECKED):
         value, found = getattr(one, name), getattr(two, name)
         if value and value != found:
             lost.append(f"{name}: {value}{f' (the text says {found})' if found else ''}")

@@ -8,7 +8,7 @@ import dataclasses
 
 from captioner.expand.facts import Facts
 from schemas.captions import Fields, Subject
-from schemas.language import NUM_VARIANTS, Unparsable, check, parse, render_dense
+from schemas.language import NUM_VARIANTS, UNCHECKED, Unparsable, check, parse, render_dense
 
 
 def variant_of(text: str, record: Fields) -> int | None:
@@ -39,6 +39,7 @@ def merged(asked: Fields, donor: Fields) -> Fields:
         events=events,
         camera=asked.camera or donor.camera,
         background=asked.background or donor.background,
+        **{name: getattr(asked, name) or getattr(donor, name) for name in UNCHECKED},
     )
 
 

@@ -19,6 +19,7 @@ from pipelines.policy.rules import Rule, judge, select
 from pipelines.policy.scoreboard import SCOREBOARD, SEPARATOR
 from schemas.captions import CAPTIONS, CaptionStatus
 from schemas.clips import CLIP_FILES, CLIPS
+from schemas.manifest import MANIFEST
 from schemas.store import Store
 from schemas.table import Table
 from schemas.verdicts import Verdict
@@ -59,7 +60,7 @@ def diff(store: Store, older: str, newer: str) -> dict[str, Any]:
 
 def _rows(store: Store, name: str) -> dict[str, dict[str, Any]]:
     with store.fs.open(store.at("manifests", name, "part-00000.parquet"), "rb") as f:
-        return {r["clip_id"]: r for r in pq.ParquetFile(f).read().to_pylist()}
+        return {r["clip_id"]: r for r in MANIFEST.grown(pq.ParquetFile(f).read()).to_pylist()}
 
 
 def _hours(rows: Any) -> float:

@@ -148,7 +148,7 @@ class ItemsMap:
             part = None if self.only is not None else self.store.read_part(self._part(name, table.name))
             if part is None:
                 return None
-            rows[table.name] = part
+            rows[table.name] = table.grown(part)
         return rows
 
 

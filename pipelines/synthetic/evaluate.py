@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pipelines.synthetic.defects import FILE_DEFECTS, SHOT_DEFECTS
 from schemas.captions import Caption, CaptionStatus
 from schemas.clips import Clip
-from schemas.language import claims
+from schemas.language import UNCHECKED, claims
 from schemas.ledger import LedgerRow
 from schemas.samples import Measure
 from schemas.shots import Boundary, BoundaryRow, Shot
@@ -335,7 +335,7 @@ def captions(batch: Batch, config: EvaluationConfig) -> tuple[Tallies, tuple[int
     for caption in batch.captions:
         if caption.status != CaptionStatus.OK or caption.fields is None or caption.clip_id not in shown:
             continue
-        said = collections.Counter(claims(caption.fields))
+        said = collections.Counter(c for c in claims(caption.fields) if c[0] not in UNCHECKED)
         true = collections.Counter(claims(shown[caption.clip_id].fields))
         both = said & true
         judged += 1

@@ -19,7 +19,7 @@ from pipelines.synthetic import evaluate
 from pipelines.synthetic.combinations import Shown, apart, clips_showing, shown_by
 from pipelines.synthetic.evaluate import Batch, EvaluationConfig, number, rate
 from pipelines.synthetic.world import generator
-from schemas.captions import CAPTIONS, Caption, Fields, Subject
+from schemas.captions import CAPTIONS, Caption, Fields, fields_of
 from schemas.clips import CLIPS, Clip
 from schemas.errors import MissingTable
 from schemas.ledger import LEDGER, LedgerRow
@@ -41,9 +41,7 @@ log = logging.getLogger(__name__)
 
 def to_fields(value: Mapping[str, Any] | None) -> Fields | None:
     """A caption record as Arrow gives it, made a `Fields` again."""
-    if value is None:
-        return None
-    return Fields(**{**value, "subjects": [Subject(**s) for s in value["subjects"]]})
+    return None if value is None else fields_of(value)
 
 
 def _rows(store: Store, table: Table, row: type[Row], batch: str | None) -> list[Row]:

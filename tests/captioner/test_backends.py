@@ -19,7 +19,7 @@ from captioner.backends.base import BACKEND_NAMES, LENGTH, STOP, ApiConfig, Clip
 from captioner.backends.openai_api import OpenaiApi
 from captioner.backends.transformers_vlm import TransformersVlm
 from captioner.config import CaptionerConfig
-from captioner.prompt import KINDS, PROMPTS, prompt
+from captioner.prompt import KINDS, PROMPTS, RECORDS, prompt, prompt_digest
 from captioner.recipes import tiny
 from captioner.stages import CAPTIONER_MODEL
 from pipelines.execute import run_stage
@@ -155,6 +155,10 @@ def test_the_list_and_the_names_agree() -> None:
 
 def test_prompts_have_both_kinds_and_unknown_versions_are_refused() -> None:
     assert all(set(p) == set(KINDS) for p in PROMPTS.values())
+    assert set(RECORDS) == set(PROMPTS)
+    assert prompt_digest("2026-11.1") == "6ab8a6fb7a2a4a90a153", "a prompt is never edited"
+    assert "on_screen_text" in prompt("dense", "2026-11.2", record=True).text
+    assert "on_screen_text" not in prompt("dense", "2026-11.1", record=True).text
     with pytest.raises(ConfigError, match="unknown prompt version"):
         prompt("short", "2020")
 

@@ -22,7 +22,7 @@ from schemas import batches
 from schemas.captions import CAPTION_CLAIMS, CAPTIONS, PAIRS, Fields, Subject
 from schemas.claims import Claim, changed, claims_of, struck, vocabulary
 from schemas.errors import ConfigError
-from schemas.language import NUM_VARIANTS, claims, parse, render_dense
+from schemas.language import NUM_VARIANTS, UNCHECKED, claims, parse, render_dense, split_sentences
 from schemas.store import Store
 from tests.captioner.worlds import footage, record
 
@@ -55,6 +55,9 @@ def captions(draw: st.DrawFn) -> Fields:
         events=events,
         camera=draw(st.sampled_from(("", "static"))),
         background=draw(st.sampled_from(("", "sand"))),
+        lighting=draw(st.sampled_from(("", "dusk"))),
+        style=draw(st.sampled_from(("", "hand drawn"))),
+        on_screen_text=draw(st.sampled_from(("", "EXIT 3. Left!"))),
     )
 
 
@@ -94,7 +97,7 @@ def test_every_claim_is_found_in_the_sentence_that_says_it(fields: Fields, varia
         number = sentence_of(text, claim)
         assert number >= 0
         if claim.field != "count":
-            assert claim.value in text.split(". ")[number]
+            assert claim.value in split_sentences(text)[number]
 
 
 def test_corruptions_change_what_they_should() -> None:
@@ -204,6 +207,19 @@ def test_planted_claims_are_measured_and_a_model_that_knows_nothing_finds_nothin
     assert found["false_alarms"]["all"]["unverifiable"] == found["false_alarms"]["all"]["n"] == 24
     verifier = Verifier(load_checkpoint(str(path)))
     assert verifier.vocabulary["color"] == ["blue", "green", "red"]
+
+
+def test_what_no_truth_knows_is_asked_about_and_stays_unverifiable(root: Store) -> None:
+    (path,) = Path(root.at("checkpoints", "captioner")).iterdir()
+    verifier = Verifier(load_checkpoint(str(path)))
+    shown = dataclasses.replace(record("red", "moving up"), lighting="dusk", style="hand drawn", on_screen_text="EXIT")
+    frames = np.zeros((8, 32, 32, 3), np.uint8)
+    found = {e.claim.field: e for e in verifier.examine(frames, shown)}
+    strict = {(field, several): 1e9 for field in found for several in (False, True)}
+    for name in UNCHECKED:
+        assert verdict(found[name], strict) == "unverifiable"
+        assert not refuting(found[name].claim)
+    assert verdict(found["color"], strict) == "contradicted"
 
 
 def test_the_gate_is_rules_that_can_be_moved() -> None:

@@ -64,6 +64,11 @@ def test_one_and_several_subjects_are_counted_apart() -> None:
     assert (found["several_subjects"]["rate"], found["several_subjects"]["n"]) == (1.0, 1)
 
 
+def test_what_no_truth_knows_is_neither_right_nor_wrong() -> None:
+    lit = dataclasses.replace(record("red"), lighting="dusk", style="hand drawn", on_screen_text="EXIT")
+    assert tally([(lit, record("red"))]) == tally([(record("red"), record("red"))])
+
+
 def test_wilson_interval_of_two_percent_of_200() -> None:
     low, high = Share(4, 200).interval
     assert (low, high) == pytest.approx((0.00781, 0.05028), abs=1e-4)

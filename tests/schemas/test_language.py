@@ -1,11 +1,23 @@
 """The caption grammar: what is rendered can be read back, and what cannot be read is refused with a reason."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.captions import Fields, Subject
-from schemas.language import NUM_VARIANTS, Unparsable, check, claims, parse, render_dense, render_short
+from schemas.language import (
+    NUM_VARIANTS,
+    Unparsable,
+    check,
+    claims,
+    parse,
+    render_dense,
+    render_short,
+    says,
+    split_sentences,
+)
 
 _words = st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=8)
 
@@ -27,6 +39,7 @@ _subjects = st.builds(
     size=st.sampled_from(["", "small", "large"]),
     motion=_maybe,
 )
+_screen = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=40)
 _fields = st.builds(
     Fields,
     subjects=st.lists(_subjects, min_size=1, max_size=4),
@@ -34,8 +47,12 @@ _fields = st.builds(
     events=st.lists(_phrases, max_size=3),
     camera=_maybe,
     background=_maybe,
+    lighting=_maybe,
+    style=_maybe,
+    on_screen_text=_screen.map(str.strip),
 ).filter(_fits)
 
+LOOKS = {"lighting": "soft evening light", "style": "hand drawn", "on_screen_text": "EXIT 12. Keep left! Is it far?"}
 TWO = Fields(
     subjects=[
         Subject(shape="circle", color="orange", size="small", motion="moving left"),
@@ -62,6 +79,27 @@ def test_a_short_caption_says_colour_shape_and_motion_of_the_main_subject(fields
         return
     read = parse(render_short(fields, variant))
     assert read == Fields(subjects=[Subject(shape=main.shape, color=main.color, motion=main.motion)], events=[])
+
+
+@pytest.mark.parametrize("variant", range(NUM_VARIANTS))
+def test_text_on_the_screen_is_one_sentence_as_it_stands_there(variant: int) -> None:
+    shown = dataclasses.replace(TWO, **LOOKS)
+    text = render_dense(shown, variant)
+    assert parse(text) == shown
+    assert render_dense(TWO, variant) in text, "what was said before is said in the same words"
+    added = split_sentences(text)[-3:]
+    assert [list(says(s)) for s in added] == [["lighting"], ["style"], ["on_screen_text"]]
+    assert says(added[2])["on_screen_text"] == LOOKS["on_screen_text"]
+
+
+def test_other_quotes_are_split_into_sentences_as_ever() -> None:
+    assert split_sentences('A sign says "Stop. Now." A man waits.') == ['A sign says "Stop.', 'Now." A man waits.']
+
+
+@pytest.mark.parametrize("text", ['"EXIT"', "two\nlines", " padded", "`code`", "bell\x07", "\u202eturned"])
+def test_text_that_would_end_its_quotes_or_hides_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="one printable line"):
+        check(dataclasses.replace(TWO, on_screen_text=text))
 
 
 def test_variants_differ_and_state_every_field() -> None:

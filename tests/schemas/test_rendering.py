@@ -1,5 +1,6 @@
 """What a visit of training reads of a caption: the same for the same draw, in the shares that were asked for."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -11,7 +12,7 @@ from scipy import stats
 
 from schemas.captions import Fields, Subject
 from schemas.claims import claims_of
-from schemas.language import parse, render_dense, render_short
+from schemas.language import UNCHECKED, parse, render_dense, render_short
 from schemas.rendering import Generator, RenderPolicy, Texts, as_json, dropped, fitted, importance, render
 
 RECORD = Fields(
@@ -101,6 +102,26 @@ def test_a_budget_that_is_wide_changes_nothing_and_prose_keeps_whole_sentences()
     prose = Texts(short="", dense="A gull flies over the pier. It lands on a post. The sea is calm.")
     assert render(prose, RenderPolicy(max_words=12), keyed(0))[1] == "A gull flies over the pier. It lands on a post."
     assert fitted(RECORD, lambda record: True) == RECORD
+
+
+def test_lighting_style_and_text_on_the_screen_go_first_where_words_are_few() -> None:
+    looks = dataclasses.replace(RECORD, lighting="dusk", style="film grain", on_screen_text="EXIT")
+    texts = Texts(short=TEXTS.short, dense=render_dense(looks, 1), fields=looks)
+    most = len(render_dense(RECORD, 0).split())
+    assert render(texts, RenderPolicy(short=0, max_words=most), keyed(0))[1] == render_dense(RECORD, 0)
+    told = render(texts, RenderPolicy(short=0, json=1), keyed(0))[1]
+    assert json.loads(told)["on_screen_text"] == "EXIT"
+    assert all(name not in as_json(RECORD) for name in UNCHECKED)
+
+
+def test_json_of_a_record_without_them_keeps_the_order_that_it_was_drawn_in() -> None:
+    """The draw is over what a record could say before these fields came."""
+    policy = RenderPolicy(short=0, json=1, shuffled=1)
+    assert [list(json.loads(render(TEXTS, policy, keyed(c))[1])) for c in (0, 1, 2)] == [
+        ["relation", "subjects", "background", "camera"],
+        ["relation", "background", "subjects", "camera"],
+        ["subjects", "background", "camera", "relation"],
+    ]
 
 
 @pytest.mark.parametrize("bad", [{"short": 0.7, "json": 0.4}, {"field_dropout": 1.5}, {"max_words": -1}])

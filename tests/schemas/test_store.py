@@ -19,9 +19,13 @@ from hypothesis import strategies as st
 
 import schemas.store as store_module
 import schemas.table as table_module
+from schemas.captions import Fields, Subject
 from schemas.errors import DamagedTable, MissingTable, RootError
+from schemas.ids import digest
+from schemas.language import UNCHECKED
+from schemas.samples import PROMPTS, Prompt
 from schemas.store import Store, content_digest
-from schemas.table import Table, column
+from schemas.table import Table, column, without_empty_texts
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,3 +274,59 @@ def test_what_an_object_store_cannot_hold_lies_on_this_machine_apart_for_each_ro
     assert one.is_relative_to(Path.home())
     assert one.parts[-2:] == ("work", "dit")
     assert one != other
+
+
+def _prompts() -> list[Prompt]:
+    one = Fields(
+        subjects=[
+            Subject(shape="star", color="red", size="small", motion="moving up"),
+            Subject(shape="circle", color="blue"),
+        ],
+        relation="left of", events=["moving up", "moving down"], camera="panning left", background="night sky",
+    )  # fmt: skip
+    two = Fields(subjects=[Subject(shape="star")], events=[])
+    return [
+        Prompt(prompt_id=f"p{i}", prompt="x", fields=f, width=64, height=64, num_frames=9, seed=i)
+        for i, f in enumerate([one, None, two, one, None])
+    ]
+
+
+def test_texts_that_came_later_change_no_digest_where_nobody_says_them() -> None:
+    """The literals were computed before records had lighting, style and text on the screen."""
+    rows = _prompts()
+    assert content_digest(PROMPTS.from_rows(rows)) == "121608b47512e9cca611"
+    assert content_digest(PROMPTS.empty()) == "f07ee9e66d43b93a96db"
+    assert content_digest(PROMPTS.from_rows([dataclasses.replace(rows[0], fields=None)])) == "206d9ec428e43cb65c3c"
+    assert digest(rows[0].fields) == "3a600cd0e9c392baf6d4"
+    assert rows[2].fields is not None
+    lit = dataclasses.replace(rows[2], fields=dataclasses.replace(rows[2].fields, lighting="dusk"))
+    assert content_digest(PROMPTS.from_rows([*rows[:2], lit, *rows[3:]])) != "121608b47512e9cca611"
+    assert digest(lit.fields) != digest(rows[2].fields)
+
+
+def test_a_table_from_before_reads_with_the_texts_that_its_records_lacked(tmp_path: Path) -> None:
+    store = Store(tmp_path).create()
+    rows = PROMPTS.from_rows(_prompts())
+    old = without_empty_texts(rows)
+    assert [f.name for f in old.schema.field("fields").type][-1] == "background"
+    made = store.commit(PROMPTS, rows)
+    with store.fs.open(store.table_path(PROMPTS), "wb") as f:  # as an earlier version wrote it
+        pq.write_table(old, f)
+    read = store.read(PROMPTS)
+    assert read.schema.equals(PROMPTS.schema)
+    assert read.to_pylist() == rows.to_pylist()
+    with store.fs.open(store.table_path(PROMPTS), "rb") as f:
+        assert content_digest(read) == content_digest(pq.ParquetFile(f).read()), "as it was read before"
+    assert content_digest(PROMPTS.conform(read)) == made.content
+    assert PROMPTS.conform(read).num_rows == 5
+    assert store.read(PROMPTS, columns=["prompt_id", "fields"]).to_pylist()[2]["fields"]["lighting"] == ""
+
+
+def test_a_plain_record_need_not_name_what_came_later(tmp_path: Path) -> None:
+    rows = PROMPTS.from_rows(_prompts()).to_pylist()
+    for row in rows:
+        if row["fields"]:
+            row["fields"] = {k: v for k, v in row["fields"].items() if k not in UNCHECKED}
+    plain = PROMPTS.from_rows(rows)
+    assert plain.to_pylist() == PROMPTS.from_rows(_prompts()).to_pylist()
+    assert Store(tmp_path).create().commit(PROMPTS, plain).content == "121608b47512e9cca611"

@@ -239,7 +239,11 @@ def test_claims_are_counted_against_the_truth() -> None:
     batch = _batch(
         truth_shots=[_truth(0, 0, 20, "start"), _truth(1, 20, 40)],
         clips=[_clip("c0", 0, 20), _clip("c1", 20, 40), _clip("c2", 0, 10)],
-        captions=[_caption("c0", RED), _caption("c1", blue), _caption("c2", None, "unparsable")],
+        captions=[
+            _caption("c0", dataclasses.replace(RED, lighting="dusk")),
+            _caption("c1", blue),
+            _caption("c2", None, "unparsable"),
+        ],
     )
     tallies, untrue, ok = captions(batch, CONFIG)
     assert tallies["color"] == Tally(1, 2, 1, 2)
