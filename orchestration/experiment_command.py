@@ -34,7 +34,7 @@ validate on are drawn before any filter, by their ids, and are the same for all 
 `all`, every clip; of several, the first is what the others are compared with.
 
   dailies experiment filters --arm long="end_s - start_s >= 2"
-  dailies experiment filters --arm any="true" --arm moving="CAST(scores->>'score_motion.motion' AS DOUBLE) > 0.5"
+  dailies experiment filters --arm any="true" --arm moving="CAST(scores->>'score_motion.mean' AS DOUBLE) > 0.5"
 """
 _FRAMING = """\
 Native shapes against square crops: the same clips, seeds and steps; one arm trains on whole clips, the other on the

@@ -13,6 +13,7 @@ import platform
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ from schemas.ids import canonical_json
 if TYPE_CHECKING:
     from trainer.experiments.intervals import Interval
 
-_SHOWN, _LABEL = 8, 130
+_SHOWN, _LABEL, _HEAD, _LINE = 8, 130, 66, 12
+_ONE_SEED = "One training seed: how much another seed would change is not in the intervals (`--seeds 3` puts it there)."
 
 
 def as_dict(interval: "Interval") -> dict[str, Any]:
@@ -114,6 +116,7 @@ def publish(
             f"{whole['machine']['cpu']}, {on.threads} thread{'s' if on.threads > 1 else ''}.",
             "",
             f"    {whole['command']}",
+            *(["", _ONE_SEED] if len(on.seeds) == 1 else []),
             "",
             text,
             "",
@@ -151,24 +154,25 @@ def sheet(runs: Sequence[Run], style: str) -> bytes:
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.load_default(size=13)
     several = len({r.arm.seed for r in runs}) > 1
-    lines = []
+    lines, prompts = [], list[str]()
     for r in runs:
         mine = [s for s in r.samples if s["style"] == style]
         mine = mine or [s for s in r.samples if s["style"] == r.samples[0]["style"]]
         strips = [Image.open(io.BytesIO(s["strip"])) for s in mine[:_SHOWN]]
+        prompts = prompts or [s["prompt"] for s in mine[:_SHOWN]]
         lines.append((r.arm.name + (f" #{r.arm.seed}" if several else ""), strips))
-    width = max(p.width for _, strips in lines for p in strips) + 6
+    width = max(150, *(p.width for _, strips in lines for p in strips)) + 6
     height = max(p.height for _, strips in lines for p in strips) + 6
-    page = Image.new(
-        "RGB", (_LABEL + width * max(len(strips) for _, strips in lines), 6 + height * len(lines)), "white"
-    )
-    draw = ImageDraw.Draw(page)
+    page = Image.new("RGB", (_LABEL + width * len(prompts), _HEAD + height * len(lines)), "white")
+    draw, font, small = ImageDraw.Draw(page), ImageFont.load_default(size=13), ImageFont.load_default(size=10)
+    for x, prompt in enumerate(prompts):
+        for k, part in enumerate(textwrap.wrap(prompt, width // 6)[: _HEAD // _LINE]):
+            draw.text((_LABEL + x * width, 3 + k * _LINE), part, "black", small)
     for y, (name, strips) in enumerate(lines):
-        draw.text((6, 6 + y * height + height // 3), name, "black", font)
+        draw.text((6, _HEAD + y * height + height // 3), name, "black", font)
         for x, strip in enumerate(strips):
-            page.paste(strip, (_LABEL + x * width, 6 + y * height))
+            page.paste(strip, (_LABEL + x * width, _HEAD + y * height))
     buffer = io.BytesIO()
     page.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

@@ -38,7 +38,7 @@ from trainer.snapshots import Snapshots
 from trainer.train import Trainer, fit
 
 _FACTS, _CLOCK = "arm.json", "cpu.json"
-_CLOCK_EVERY_S = 5.0
+_CLOCK_EVERY_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
