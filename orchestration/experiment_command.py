@@ -95,5 +95,6 @@ def _options(command: argparse.ArgumentParser, description: str) -> None:
         help="train the transformer of this recipe: demo, thorough, ... (default: the root's)",
     )
     command.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
+    command.add_argument("--dry-run", action="store_true", help="say which arms there would be, and their cost")
     command.add_argument("--name", help="folder of the report (default: the experiment's name)")
     command.add_argument("--out", metavar="FOLDER", help="copy the report here too")

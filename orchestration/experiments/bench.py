@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestration.ask import Ask, say
+from orchestration.ask import Answer, Ask, say
 from pipelines.running.lock import alone
 from schemas.checkpoints import AUTOENCODER_CHECKPOINT
 from schemas.errors import ModelError, UsageError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FLOPS = 1.0e13
 """Operations of an arm where no steps are named: about 390 CPU seconds of the demo's transformer, 290 of `thorough`'s,
 which is wider and so quicker per operation."""
+_MFU = 0.36
+"""Share of the matrix rate that trainings of this size reach (docs/log.md, 2026-11-26)."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 _MADE_BY = {MANIFEST: "manifest freeze", AUTOENCODER_CHECKPOINT: "train autoencoder", LATENTS: "stage latents"}
 
@@ -157,6 +159,38 @@ def run_arms(
             rows = sample(of.store, trained, of.autoencoder, wanted[arm.name], of.sampling, reader) if reader else []
         runs.append(Run(arm, trained, rows))
     return runs
+
+
+def forecast(of: Bench, arms: Sequence["Arm"], wanted: Mapping[str, Sequence["Wanted"]], judged: bool = True) -> Answer:
+    """What the arms would take; trains nothing."""
+    from trainer.experiments.arms import flops_of_a_step
+    from trainer.experiments.training import is_trained
+    from trainer.meter import gemm_rate
+
+    rate = gemm_rate("cpu") * _MFU
+    found: list[dict[str, Any]] = [
+        {
+            "name": arm.name,
+            "says": arm.says,
+            "seed": arm.seed,
+            "clips": len(arm.rows),
+            "steps": arm.settings.dit.optimizer.steps,
+            "flops": float(arm.settings.dit.optimizer.steps * flops_of_a_step(arm.settings, arm.rows)),
+            "videos": len(wanted[arm.name]) if judged else 0,
+            "trained_already": is_trained(of.store, arm),
+        }
+        for arm in arms
+    ]
+    lines = []
+    for a in found:
+        end = "trained already" if a["trained_already"] else f"about {a['flops'] / rate:.0f} s"
+        lines.append(
+            f"{a['name']:<14} seed {a['seed']}  {a['clips']:>6} clips  {a['steps']:>7} steps  "
+            f"{a['flops']:>9.3g} operations  {a['videos']:>4} videos  {end}"
+        )
+    left = sum(a["flops"] for a in found if not a["trained_already"]) / rate
+    lines.append(f"training that is left: about {left:.0f} s at {_MFU:.0%} of this machine's matrix rate just now")
+    return Answer({"arms": found, "seconds_left": round(left)}, "\n".join(lines))
 
 
 def of_arm(runs: Sequence[Run], name: str) -> list[Run]:

@@ -50,7 +50,10 @@ def run(question: Ask, args: argparse.Namespace) -> Answer:
         for name in names
         for seed in on.seeds
     ]
-    runs = run_arms(on, arms, dict.fromkeys(names, prompts.wanted), Reader(READ_BY, probe))
+    wanted = dict.fromkeys(names, prompts.wanted)
+    if args.dry_run:
+        return bench.forecast(on, arms, wanted)
+    runs = run_arms(on, arms, wanted, Reader(READ_BY, probe))
     of_names = alignment.measured(runs, prompts, names, _STYLES)
     measured = [{**report.costs(on, name, of_arm(runs, name)), **m} for name, m in zip(names, of_names)]
     found = {

@@ -53,7 +53,10 @@ def run(question: Ask, args: argparse.Namespace) -> Answer:
     judged = on.is_rendered
     prompts = asked(question.config().curation.synthetic.prompts, args.prompts, args.seed, ["dense"])
     names = list(conditions)
-    runs = run_arms(on, arms, dict.fromkeys(names, prompts.wanted), Reader(READ_BY, probe) if judged else None)
+    wanted = dict.fromkeys(names, prompts.wanted)
+    if args.dry_run:
+        return bench.forecast(on, arms, wanted, judged)
+    runs = run_arms(on, arms, wanted, Reader(READ_BY, probe) if judged else None)
     found: list[dict[str, Any]] = [
         {
             **report.costs(on, name, of_arm(runs, name)),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.ask import Answer, Ask
 from orchestration.experiments import alignment, report, validation
-from orchestration.experiments.bench import Bench, bench, of_arm, run_arms, texts_of
+from orchestration.experiments.bench import Bench, bench, forecast, of_arm, run_arms, texts_of
 from orchestration.experiments.prompts import READ_BY, Asked, asked
 from schemas.errors import UsageError
 
@@ -55,7 +55,10 @@ def run(question: Ask, args: argparse.Namespace) -> Answer:
         for seed in on.seeds
     ]
     names = [f"{f}x" for f in factors]
-    runs = run_arms(on, arms, dict.fromkeys(names, prompts.wanted), reader)
+    wanted = dict.fromkeys(names, prompts.wanted)
+    if args.dry_run:
+        return forecast(on, arms, wanted)
+    runs = run_arms(on, arms, wanted, reader)
     losses = validation.measured(on, runs, names)
     found: list[dict[str, Any]] = [
         {**report.costs(on, name, of_arm(runs, name)), **loss} for name, loss in zip(names, losses)

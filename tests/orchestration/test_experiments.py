@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,33 @@ def test_scaling(capsys: Capture, root: Path) -> None:
     folder = root / "experiments" / "scaling"
     assert {p.name for p in folder.iterdir()} == {"report.json", "report.md", "plot.png", "sheet.jpg"}
     assert len(report["came_out"]) == 1
+
+
+@pytest.mark.parametrize("what", ["captions", "scaling", "framing", "filters"])
+def test_a_dry_run_says_what_it_would_take_and_trains_nothing(
+    capsys: Capture, root: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("trainer.experiments.training.build", lambda *a, **k: pytest.fail("trained"))
+    more = {"scaling": ["--holdout", "0.5"], "filters": ["--holdout", "0.5", "--arm", "a=true"]}.get(what, [])
+    code, answer, _ = experiment(capsys, root, what, "--dry-run", "--seed", "7", "--json", *more)
+    assert code == 0
+    arms = json.loads(answer)["arms"]
+    assert [a["name"] for a in arms][:1] == [
+        {"captions": "human-short", "scaling": "1x", "framing": "native"}.get(what, "all")
+    ]
+    assert all(a["flops"] > 0 and a["videos"] > 0 and not a["trained_already"] and a["seed"] == 7 for a in arms)
+    assert json.loads(answer)["seconds_left"] >= 0
+
+
+def test_a_manifest_without_captions_is_refused(capsys: Capture, root: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "root"
+    shutil.copytree(root / "tables", copied / "tables")
+    store = Store(copied)
+    rows = [{**r, "short": "", "dense": ""} for r in store.read(MANIFEST).to_pylist()]
+    store.commit(MANIFEST, pa.Table.from_pylist(rows, schema=MANIFEST.schema), inputs="test")
+    code, out, err = experiment(capsys, copied, "captions")
+    assert (code, out) == (2, "")
+    assert "no caption" in err
 
 
 def test_filters(capsys: Capture, root: Path) -> None:

@@ -123,10 +123,14 @@ def reading(settings: DitSettings, policy: CaptionPolicy) -> DitSettings:
 
 def steps_for(flops: float, settings: DitSettings, rows: Sequence[Row]) -> int:
     """How many steps so many operations are, in two significant digits."""
+    steps = max(1.0, flops / flops_of_a_step(settings, rows))
+    return int(float(f"{steps:.1e}")) or 1
+
+
+def flops_of_a_step(settings: DitSettings, rows: Sequence[Row]) -> int:
+    """Operations of a full step, forecast: packs of samples of mean length, with captions of mean length."""
     plan, patch = settings.dit.plan, settings.shape.patch
     tokens = max(1, round(sum(r["tokens"] for r in rows) / len(rows)))
     samples = max(1, plan.budget * plan.packs_per_step // tokens)
     model, channels = settings.dit.model, rows[0]["channels"] * patch * patch
-    each = step_flops([(tokens, _WORDS_PER_CAPTION)] * samples, model, channels, model.text.width)
-    steps = max(1.0, flops / each)
-    return int(float(f"{steps:.1e}")) or 1
+    return step_flops([(tokens, _WORDS_PER_CAPTION)] * samples, model, channels, model.text.width)

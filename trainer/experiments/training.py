@@ -96,6 +96,11 @@ def train(store: Store, arm: Arm, stop_at: int | None = None) -> Trained:
     return Trained(arm.key, path, facts, reused=False)
 
 
+def is_trained(store: Store, arm: Arm) -> bool:
+    """Whether there is nothing to train."""
+    return store.exists("experiments", "arms", arm.key, _FACTS)
+
+
 def _publish(
     store: Store, arm: Arm, trainer: Trainer, snapshots: Snapshots, clock: "_Clock", path: str
 ) -> dict[str, Any]:
