@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from schemas.captions import Fields
-from schemas.language import UNCHECKED, claims
+from schemas.language import UNCHECKED, UNNAMED, claims
 
 _Z95 = 1.959963984540054
 _OF_A_SUBJECT = ("size", "color", "shape", "motion")
@@ -108,7 +108,9 @@ def bound(fields: Fields, places: Iterable[int]) -> Bound:
     """
     subjects, events = list(places), itertools.count()
     counted: Bound = Counter()
-    of = iter([p for p, s in zip(subjects, fields.subjects) for n in _OF_A_SUBJECT if getattr(s, n)])
+    of = iter(
+        [p for p, s in zip(subjects, fields.subjects) for n in _OF_A_SUBJECT if getattr(s, n) not in ("", UNNAMED)]
+    )
     turned = len(subjects) > 1 and subjects[0] > subjects[1]
     for field, value in claims(fields):
         if field in UNCHECKED:

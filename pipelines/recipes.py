@@ -55,7 +55,7 @@ def thorough() -> CurationConfig:
     Run:     dailies captioner train --recipe thorough
     Expect:  8000 pairs in about a minute; 1000 more are held out, half of them unseen combinations.
     """
-    pairs = PairsConfig(count=8000, held_out=1000, two_subjects=0.3, two_events=0.25)
+    pairs = PairsConfig(count=16_000, held_out=1000, two_subjects=0.3, two_events=0.25)
     return dataclasses.replace(demo(), synthetic=dataclasses.replace(_SIMPLE, pairs=pairs))
 
 

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.captions import Fields
-from schemas.language import UNCHECKED, check
+from schemas.language import UNCHECKED, UNNAMED, check
 
 OF_SUBJECT = ("size", "color", "shape", "motion")
-UNNAMED = "object"
 COUNT, RELATION, EVENT, BACKGROUND, CAMERA = "count", "relation", "event", "background", "camera"
 
 

@@ -24,6 +24,8 @@ UNCHECKED = ("lighting", "style", "on_screen_text")
 COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _RESERVED = frozenset(["is", "that", "which", "then", "it", "and", "the", "a", "an", "behind"])
 _NO_MOTION = "in view"  # stands for no motion; no value may be this
+UNNAMED = "object"
+"""A subject whose shape is not said; that is no claim."""
 _VALUE = r"[a-z0-9][a-z0-9' -]*"
 _QUOTE = r"[^\"“”`\s](?:[^\"“”`\n\r\t]*[^\"“”`\s])?"
 _ON_SCREEN = re.compile(rf'(?:The screen reads|On the screen stands) "{_QUOTE}"')
@@ -84,7 +86,7 @@ def claims(fields: Fields) -> list[tuple[str, str]]:
     found.extend(("event", event) for event in fields.events)
     found += [("background", fields.background), ("camera", fields.camera)]
     found += [(name, getattr(fields, name)) for name in UNCHECKED]
-    return [(field, value) for field, value in found if value]
+    return [(field, value) for field, value in found if value and (field, value) != ("shape", UNNAMED)]
 
 
 def render_short(fields: Fields, variant: int = 0) -> str:

@@ -20,8 +20,9 @@ from schemas.ids import digest
 from schemas.store import Store
 
 KIND = "captioner"
-FORMAT = 2
-"""Raise when a checkpoint written before can no longer be read.  2: heads that tell the LM (`spelled`)."""
+FORMAT = 3
+"""Raise when a checkpoint written before can no longer be read.  2: heads that tell the LM (`spelled`).
+3: what it is sure of."""
 _WEIGHTS, _SHORT, _CONFIG = "model.safetensors", "short.safetensors", "config.json"
 
 

@@ -29,6 +29,9 @@ class ModelConfig:
     """Attention heads of tower and LM."""
     vocabulary: int = 512
     """Largest BPE vocabulary, at least 260 (256 bytes and 4 control tokens)."""
+    sure: float = 0.0
+    """Least belief in its value, [0, 1), for a field to be told to the LM; what is unsure is left unsaid, which costs
+    recall instead of precision. Wants a training with `unsaid`. 0 tells everything."""
     max_text_tokens: int = 160
     """Longest caption in training, tokens; pairs with a longer one are left out and counted."""
 
@@ -43,6 +46,8 @@ class ModelConfig:
             raise ValueError("glimpse_side is a multiple of 4, glimpse_reach positive")
         if min(self.layers, self.max_text_tokens) < 1 or self.free_slots < 0 or self.time_cells < 2:
             raise ValueError("layers and max_text_tokens are at least 1, time_cells 2, free_slots at least 0")
+        if not 0 <= self.sure < 1:
+            raise ValueError(f"sure must be in [0, 1), got {self.sure}")
         if self.vocabulary < 260:
             raise ValueError(f"vocabulary must be at least 260, got {self.vocabulary}")
 
@@ -117,6 +122,9 @@ class TrainConfig:
     """Clips of a batch whose captions are learned from, [1, batch_size]; the LM costs more a clip than it needs."""
     short_share: float = 0.3
     """Share of short captions among them, [0, 1]; the others are dense."""
+    unsaid: float = 0.3
+    """Share of those captions of which a few claims, drawn anew each time, are neither told to the LM nor said, [0, 1]:
+    so it learns to leave out what `model.sure` withholds."""
     fine_tune: bool = False
     """Whether the base model is fine-tuned twice, on short and on dense captions, each with weights of its own, as
     DALL-E 3's captioner was; otherwise one model writes both, told by a control token."""
@@ -143,8 +151,10 @@ class TrainConfig:
             raise ValueError("learning rates and max_norm are positive, weight_decay at least 0")
         if min(self.fine_tune_steps, self.look_every) < 1 or self.patience < 0:
             raise ValueError("fine_tune_steps and look_every are at least 1, patience at least 0")
-        if not 0 <= self.short_share <= 1:
-            raise ValueError(f"short_share must be in [0, 1], got {self.short_share}")
+        if not 0 <= self.short_share <= 1 or not 0 <= self.unsaid <= 1:
+            raise ValueError(f"short_share and unsaid must be in [0, 1], got {self.short_share} and {self.unsaid}")
+        if self.model.sure and not self.unsaid:
+            raise ValueError("model.sure wants unsaid over 0: else the LM never learns to do without a field")
         if self.frames.area == 0 or self.frames.multiple % 8:
             raise ValueError("the stem needs an area, and sides that are multiples of 8")
         if not 1 <= self.spoken <= self.batch_size:

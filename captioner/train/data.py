@@ -16,6 +16,7 @@ from torch import Tensor
 
 from captioner.frames import FrameSpec, moments, pixels, span_of
 from captioner.train.tokenizer import END_ID, KIND_ID, PAD_ID, encode
+from captioner.train.unsaid import groups_of, leave_out, wording_of
 from schemas.captions import Fields, Pair
 
 SUBJECTS = 3
@@ -82,6 +83,8 @@ class Example:
     places: np.ndarray[Any, np.dtype[np.float32]]
     """(x, y) of each subject in each frame as shares of the picture, (SUBJECTS, T, 2); -1 where unknown."""
     record: Fields | None
+    wordings: Mapping[str, int | None]
+    """Which wording of the record the caption of each kind is; None where it is freely written."""
 
 
 def shown_moments(pair: Pair, spec: FrameSpec) -> list[int]:
@@ -115,6 +118,7 @@ def example(pair: Pair, spec: FrameSpec, tokenizer: Any, slots: Mapping[str, Seq
         fields=[list(v).index(named[n]) if named.get(n) in v else -1 for n, v in slots.items()],
         places=_places(pair, shown_moments(pair, spec)),
         record=pair.fields,
+        wordings={k: wording_of(k, getattr(pair, k), pair.fields) for k in KIND_ID},
     )
 
 
@@ -144,8 +148,10 @@ def draw(
     short_share: float,
     spoken: int,
     looked_at: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The batch of one step: frames (B, T, H, W, 3) uint8, text (M, L), fields (B, slots), places (B, K, t, 2).
+    unsaid: "Unsaid | None" = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The batch of one step: frames (B, T, H, W, 3) uint8, text (M, L), fields (B, slots), places (B, K, t, 2), and
+    which fields the LM is not told (M, slots).
 
     A shape is drawn as often as it has clips; within it clips are drawn without repeats.  The first `spoken` come with
     a caption; places are those of `looked_at` frames, evenly.
@@ -157,8 +163,38 @@ def draw(
     kinds = np.where(rng.random(len(picked)) < short_share, "short", "dense")
     frames = shake(np.stack([e.frames for e in picked]), rng)
     texts = [e.text[str(k)] for e, k in zip(picked[:spoken], kinds)]
+    withheld = torch.zeros(len(texts), len(picked[0].fields), dtype=torch.bool)
+    for i, kind in enumerate(kinds[: len(texts)] if unsaid else ()):
+        if unsaid and rng.random() < unsaid.share:
+            texts[i], slots = unsaid.told_less(picked[i], str(kind), rng, texts[i])
+            withheld[i, slots] = True
     places = np.stack([e.places[:, :: e.places.shape[1] // looked_at] for e in picked])
-    return torch.from_numpy(frames), pad(texts), torch.tensor([e.fields for e in picked]), torch.from_numpy(places)
+    fields = torch.tensor([e.fields for e in picked])
+    return torch.from_numpy(frames), pad(texts), fields, torch.from_numpy(places), withheld
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unsaid:
+    """How captions are told with less (`unsaid.py`)."""
+
+    share: float
+    """Of the captions that render their record."""
+    slots: Sequence[str]
+    """Names of the fields that heads tell apart."""
+    tokenizer: Any
+    longest: int
+    """Tokens; a caption that would be longer stays as it is."""
+
+    def told_less(
+        self, one: Example, kind: str, rng: np.random.Generator, whole: list[int]
+    ) -> tuple[list[int], list[int]]:
+        """Ids of the caption with less in it, and the slots that are not told."""
+        wording = one.wordings[kind]
+        if one.record is None or wording is None:
+            return whole, []
+        text, slots = leave_out(one.record, kind, wording, groups_of(self.slots), rng)
+        ids = [KIND_ID[kind], *encode(self.tokenizer, text), END_ID]
+        return (ids, slots) if len(ids) <= self.longest else (whole, [])
 
 
 def shake(frames: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:

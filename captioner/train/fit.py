@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from captioner.train.config import TrainConfig
-from captioner.train.data import Example, by_shape, draw
+from captioner.train.data import Example, Unsaid, by_shape, draw
 from captioner.train.early import Watch
 from captioner.train.model import Captioner
 from pipelines.execute import RunLog
@@ -105,14 +105,16 @@ def fit(
     snapshots: Snapshots,
     on_step: Callable[[int, str], None],
     curve: Callable[[int], RunLog] | None,
+    tokenizer: Any,
 ) -> Run:
+    unsaid = Unsaid(config.unsaid, tuple(net.slots), tokenizer, config.model.max_text_tokens)
     stages = stages_of(config)
     run, optimiser = _resume(net, config, snapshots)
     if run.losses:
         on_step(len(run.losses), f"resumed at step {len(run.losses)}")
     with curve(len(run.losses)) if curve else nullcontext() as log:
         while run.stage < len(stages):
-            _train_stage(net, optimiser, learn, held, config, stages[run.stage], run, snapshots, on_step, log)
+            _train_stage(net, optimiser, learn, held, config, stages[run.stage], run, snapshots, on_step, log, unsaid)
             run.finished[stages[run.stage].name] = run.watch.weights or _copied(net)
             run.kept = run.watch.best_step or run.kept
             run.stage, run.step, run.watch = run.stage + 1, 0, Watch(config.patience)
@@ -134,6 +136,7 @@ def _train_stage(
     snapshots: Snapshots,
     on_step: Callable[[int, str], None],
     log: RunLog | None,
+    unsaid: Unsaid,
 ) -> None:
     """Train a stage from where it stands to its end, or until held-out captions get no better."""
     groups, held_groups = by_shape(learn), by_shape(held)
@@ -144,7 +147,7 @@ def _train_stage(
         rate = rate_at(run.step, config, stage)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss, parts = net.loss(*_batch(learn, groups, config, before + run.step, stage.short_share))
+        loss, parts = net.loss(*_batch(learn, groups, config, before + run.step, stage.short_share, unsaid))
         if stage.name != "base":
             loss = loss - parts["contrastive"]
         optimiser.zero_grad(set_to_none=True)
@@ -170,7 +173,12 @@ def _train_stage(
 
 
 def _batch(
-    examples: Sequence[Example], groups: Sequence[Sequence[int]], config: TrainConfig, step: int, short_share: float
+    examples: Sequence[Example],
+    groups: Sequence[Sequence[int]],
+    config: TrainConfig,
+    step: int,
+    short_share: float,
+    unsaid: Unsaid | None = None,
 ) -> Any:
     return draw(
         examples,
@@ -181,6 +189,7 @@ def _batch(
         short_share=short_share,
         spoken=config.spoken,
         looked_at=config.model.time_cells,
+        unsaid=unsaid if unsaid and unsaid.share else None,
     )
 
 

@@ -7,8 +7,9 @@
 What the LM is told of a closed field is an embedding of its value: in training the true one where the pair says it,
 in use what the heads make of the clip, weighted by their belief.  So the LM learns to say what it is told, from
 the first step and whatever the heads are still unsure of, the heads learn to see, and every claim of a caption
-can be traced to a head.  Before, the LM read the heads' features: 22 % of its captions had a wrong claim after 800
-steps, and two events in order were never learned (docs/log.md).  What has no closed field is in the free slots.
+can be traced to a head.  What no head is sure of can be withheld from it, and is then not said (`unsaid.py`).
+Before, the LM read the heads' features: 22 % of its captions had a wrong claim after 800 steps, and two events in
+order were never learned (docs/log.md).  What has no closed field is in the free slots.
 
 Loss as CoCa's with heads: 2 caption + 1 contrastive (clip against the text's end token) + 0.5 fields + 1 places.
 Captions are the cheap part to learn, so the LM sees only the first clips of a batch, the contrastive loss fewer still.
@@ -31,6 +32,7 @@ from captioner.train.data import SUBJECTS, family, subject_of
 from captioner.train.glimpse import CELL, place_loss
 from captioner.train.tokenizer import END_ID, PAD_ID
 from captioner.train.tower import Seen, Tower
+from captioner.train.unsaid import deciding, groups_of
 
 _CONTRASTED = 8  # clips of a batch in the contrastive loss: its text-only pass costs as much as the caption's
 
@@ -68,6 +70,7 @@ class Captioner(nn.Module):
         self.told = nn.ModuleDict({f: nn.Linear(n, width, bias=False) for f, n in sizes.items()})
         self.order = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width))
         self.names = nn.Parameter(torch.randn(len(slots), width))
+        self.register_buffer("sure", torch.tensor(config.sure))  # among the weights: another bound, other captions
         self.clip = nn.Linear(2 * width, width)
         self.to_lm = nn.LayerNorm(width)
         self.lm: Any = LlamaForCausalLM(
@@ -91,7 +94,7 @@ class Captioner(nn.Module):
     def see(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Slots (B, S, D), one per closed field and then the free ones, and the LM's prefix (B, S, D)."""
         slots = self._slots(self.tower(frames))
-        return slots, self._prefix(slots, None)
+        return slots, self._prefix(slots)
 
     def _slots(self, seen: Seen) -> Tensor:
         first = torch.cat([seen.begins[:, 0], seen.ends[:, 0]], dim=1)
@@ -112,14 +115,30 @@ class Captioner(nn.Module):
     def field_logits(self, slots: Tensor) -> list[Tensor]:
         return [self.heads[family(name)](slots[:, i]) for i, name in enumerate(self.slots)]
 
-    def _prefix(self, slots: Tensor, fields: Tensor | None) -> Tensor:
-        """What the LM reads; `fields` are true classes, -1 where the heads' own belief is told instead."""
+    def unsure(self, slots: Tensor) -> Tensor:
+        """Which fields no head is sure of (B, closed fields), those of one claim together."""
+        best = torch.stack([out.softmax(dim=-1).amax(dim=-1) for out in self.field_logits(slots)], dim=1)
+        withheld = torch.zeros_like(best, dtype=torch.bool)
+        names = tuple(self.slots)
+        for group in groups_of(names).values():
+            withheld[:, group] = (best[:, deciding(names, group)].amin(dim=1) < self.sure)[:, None]
+        return withheld
+
+    def _prefix(self, slots: Tensor, fields: Tensor | None = None, withheld: Tensor | None = None) -> Tensor:
+        """What the LM reads.
+
+        Args:
+            fields: True classes, -1 where the heads' own belief is told instead; None tells belief alone.
+            withheld: Which fields (B, S) are not told.
+        """
         told, names = [], [family(name) for name in self.slots]
         for i, logits in enumerate(self.field_logits(slots)):
             belief = logits.softmax(dim=-1).detach()
             if fields is not None:
                 known = fields[:, i, None] >= 0
                 belief = torch.where(known, F.one_hot(fields[:, i].clamp(min=0), belief.shape[-1]).to(belief), belief)
+            if withheld is not None:
+                belief = belief * ~withheld[:, i, None]
             told.append(self._told(names[i], belief) + self.names[i])
         free = slots[:, len(self.slots) :]
         return self.to_lm(torch.cat([torch.stack(told, dim=1), free], dim=1) if told else free)
@@ -130,7 +149,9 @@ class Captioner(nn.Module):
         spelled = F.layer_norm(words, words.shape[-1:])
         return self.told[name](belief) + belief @ spelled
 
-    def loss(self, frames: Tensor, text: Tensor, fields: Tensor, places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, frames: Tensor, text: Tensor, fields: Tensor, places: Tensor, withheld: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch of one shape.
 
         Args:
@@ -138,11 +159,13 @@ class Captioner(nn.Module):
             text: Ids (M, L) of the first M clips: kind token, caption, end token, padding.
             fields: Class of each field (B, fields); -1 where the value is not in the head's list.
             places: (x, y) of each subject at each moment as shares of the picture (B, K, t, 2); -1 where unknown.
+            withheld: Fields of those M clips (M, S) that the caption leaves out.
         """
         seen = self.tower(frames)
         slots = self._slots(seen)
         spoken = len(text)
-        prefix = self._prefix(slots[:spoken], fields[:spoken] if self.training else None)  # held out, as in use
+        known = fields[:spoken] if self.training else None  # held out, as in use
+        prefix = self._prefix(slots[:spoken], known, withheld)
         words = self.lm.get_input_embeddings()(text)
         hidden = self.lm.model(inputs_embeds=torch.cat([prefix, words[:, :-1]], dim=1), use_cache=False)
         logits = self.lm.lm_head(hidden.last_hidden_state[:, prefix.shape[1] :])
@@ -182,7 +205,8 @@ class Captioner(nn.Module):
         **how: Any,
     ) -> list[list[int]]:
         """Ids that the LM writes for each clip of one shape; greedy (or beams, or drawn), with its KV cache."""
-        prefix = self.see(frames)[1]
+        slots = self.see(frames)[0]
+        prefix = self._prefix(slots, withheld=self.unsure(slots) if self.slots and self.sure > 0 else None)
         kind = self.lm.get_input_embeddings()(torch.full((len(prefix), 1), kind_id))
         embeds = torch.cat([prefix, kind], dim=1)
         written = self.lm.generate(

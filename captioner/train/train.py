@@ -64,7 +64,7 @@ def train(
     """
     with settled(config.threads, config.seed):
         tokenizer, net, learn, held, left_out = _prepare(pairs, config)
-        run = fit(net, learn, held, config, snapshots, on_step, curve)
+        run = fit(net, learn, held, config, snapshots, on_step, curve, tokenizer)
         net.eval()
         counted = claims_of(net, tokenizer, held)
         return Trained(net, tokenizer, run.losses, counted, left_out, _short_net(net, run), run.kept)
