@@ -53,7 +53,7 @@ def thorough() -> CurationConfig:
     """The demo's footage, and more and harder pairs to train and measure a captioner on.
 
     Run:     dailies captioner train --recipe thorough
-    Expect:  8000 pairs in about a minute; 1000 more are held out, half of them unseen combinations.
+    Expect:  16,000 pairs in about two minutes; 1000 more are held out, half of them unseen combinations.
     """
     pairs = PairsConfig(count=16_000, held_out=1000, two_subjects=0.3, two_events=0.25)
     return dataclasses.replace(demo(), synthetic=dataclasses.replace(_SIMPLE, pairs=pairs))
