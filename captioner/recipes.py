@@ -25,7 +25,7 @@ def thorough() -> CaptionerConfig:
 
     Run:     dailies captioner train --recipe thorough --root runs/captioner
              dailies captioner evaluate --root runs/captioner
-    Expect:  1450 CPU seconds and 110 for the pairs (2026-11-26, one thread); on 1000 held-out pairs claim P and R 0.998,
+    Expect:  1450 CPU seconds and 110 for the pairs (2026-11-26, one thread); on 1000 held-out pairs claim P, R 0.998,
              every attribute at least 0.997, a wrong claim in 0.3 % of captions of one subject, 3.3 % of several.
     """
     return CaptionerConfig(train=TrainConfig(steps=6000, threads=1))
