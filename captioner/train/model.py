@@ -40,6 +40,8 @@ _CONTRASTED = 8  # clips of a batch in the contrastive loss: its text-only pass 
 class Captioner(nn.Module):
     """Tower, field heads and LM; `loss` trains it, `write` captions."""
 
+    sure: Tensor
+
     def __init__(
         self,
         config: ModelConfig,
