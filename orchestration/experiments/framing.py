@@ -119,64 +119,79 @@ def _training_data(on: Bench, most: int) -> dict[str, list[dict[str, Any]]]:
     return {name: some[:count] for name, some in found.items()}
 
 
+Seen = Sequence[Sequence[Mapping[str, Any]]]
+"""What was read of each video, by seed."""
+
+
 def measured(on: Bench, runs: Sequence[Run], trained_on: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Shares of whole subjects with intervals, and the differences that matter."""
-    from trainer.experiments.intervals import difference
-
-    shares: dict[tuple[str, str], np.ndarray] = {}
+    seen: dict[tuple[str, str], Seen] = {}
     arms = []
     for name, styles in ((NATIVE, (_AT_NATIVE, _AT_SQUARE)), (SQUARE, (_AT_SQUARE,))):
         mine = of_arm(runs, name)
-        generated = {}
         for style in styles:
-            seen = [[s["seen"] for s in r.samples if s["style"] == style] for r in mine]
-            generated[style] = _share(seen)
-            shares[name, style] = np.mean([[float(v["whole"]) for v in one] for one in seen], axis=0)
+            seen[name, style] = [[s["seen"] for s in r.samples if s["style"] == style] for r in mine]
+        generated = {style: _share(seen[name, style]) for style in styles}
         costs = report.costs(on, name, mine)
         arms.append({**costs, "generated": generated, "training_data": _share([trained_on[name]])})
-    own = difference(shares[NATIVE, _AT_NATIVE], shares[SQUARE, _AT_SQUARE])
-    canvas = difference(shares[NATIVE, _AT_SQUARE], shares[SQUARE, _AT_SQUARE])
-    whole, cut = ([float(v["whole"]) for v in trained_on[n]] for n in (NATIVE, SQUARE))
-    data = difference(whole, cut)
     differences = {
-        "each at its own shape": as_dict(own),
-        "both at squares": as_dict(canvas),
-        "training data": as_dict(data),
+        "each at its own shape": _difference(seen[NATIVE, _AT_NATIVE], seen[SQUARE, _AT_SQUARE]),
+        "both at squares": _difference(seen[NATIVE, _AT_SQUARE], seen[SQUARE, _AT_SQUARE]),
+        "training data": _difference([trained_on[NATIVE]], [trained_on[SQUARE]]),
     }
     return {"arms": arms, "native_minus_square": differences, "interval": _INTERVAL, "came_out": came_out(differences)}
 
 
-def _share(seen: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Of videos by seed: whole in every frame, and shares of frames."""
-    from trainer.experiments.intervals import mean
+def _of(seen: Seen, name: str) -> np.ndarray:
+    """One number per prompt: the mean over seeds."""
+    return np.mean([[float(v[name]) for v in one] for one in seen], axis=0)
 
-    def of(name: str) -> np.ndarray:
-        return np.mean([[float(v[name]) for v in one] for one in seen], axis=0)
+
+def _share(seen: Seen) -> dict[str, Any]:
+    """Whole in every frame, shares of frames, and of those frames that show a subject the share that show it whole."""
+    from trainer.experiments.intervals import mean, ratio
 
     hits, trials = sum(v["whole"] for one in seen for v in one), sum(map(len, seen))
     wilson = rate("framing", "whole", "share", hits, trials)
     return {
-        "whole": as_dict(mean(of("whole"))),
+        "whole": as_dict(mean(_of(seen, "whole"))),
         "whole_wilson": {"value": wilson.value, "low": wilson.low, "high": wilson.high, "n": wilson.n},
-        "frames_whole": as_dict(mean(of("frames_whole"))),
-        "frames_seen": as_dict(mean(of("frames_seen"))),
+        "frames_whole": as_dict(mean(_of(seen, "frames_whole"))),
+        "frames_seen": as_dict(mean(_of(seen, "frames_seen"))),
+        "whole_of_seen": as_dict(ratio(_of(seen, "frames_whole"), _of(seen, "frames_seen"))),
     }
 
 
-def came_out(differences: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _difference(native: Seen, square: Seen) -> dict[str, Any]:
+    """The native share less the square one on the same prompts: of videos, and of frames that show a subject."""
+    from trainer.experiments.intervals import difference, ratio_difference
+
+    pairs = [(_of(some, "frames_whole"), _of(some, "frames_seen")) for some in (native, square)]
+    return {
+        "whole": as_dict(difference(_of(native, "whole"), _of(square, "whole"))),
+        "whole_of_seen": as_dict(ratio_difference(*pairs[0], *pairs[1])),
+    }
+
+
+def came_out(differences: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     """What the numbers say, in sentences."""
     said = []
-    for name, d in differences.items():
-        word = "more often" if d["low"] > 0 else "less often" if d["high"] < 0 else "not told apart:"
-        end = f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
-        said.append(f"{name}: subjects of the native arm whole and in frame {word} {end}")
+    for name, both in differences.items():
+        for key, what in (("whole", "whole in every frame"), ("whole_of_seen", "whole where there is one")):
+            d = both[key]
+            if d["low"] is None:
+                said.append(f"{name}: too few videos show a subject to say how often it is {what}")
+                continue
+            word = "more often" if d["low"] > 0 else "less often" if d["high"] < 0 else "not told apart,"
+            end = f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
+            said.append(f"{name}: subjects of the native arm {what} {word} {end}")
     return said
 
 
 def _text(found: Mapping[str, Any]) -> str:
-    header = ["arm", "shape", "whole in every frame", "frames in which it is whole", "frames with a subject"]
+    header = ["arm", "shape", "whole in every frame", "of frames with a subject, whole", "frames with a subject"]
     body = [
-        [what, shape, *(report.interval(share[k]) for k in ("whole", "frames_whole", "frames_seen"))]
+        [what, shape, *(report.interval(share[k]) for k in ("whole", "whole_of_seen", "frames_seen"))]
         for a in found["arms"]
         for what, shape, share in (
             *((f"{a['name']}, generated", style, share) for style, share in a["generated"].items()),
@@ -223,6 +238,6 @@ def _picture(found: Mapping[str, Any]) -> bytes:
     ]
     series = [
         Series("whole in every frame", [share["whole"] for _, share in rows]),
-        Series("frames in which it is whole", [share["frames_whole"] for _, share in rows]),
+        Series("of frames with a subject, whole", [share["whole_of_seen"] for _, share in rows]),
     ]
     return bars("Framing: subjects whole and in frame (95 % intervals)", [name for name, _ in rows], series)

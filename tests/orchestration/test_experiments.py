@@ -176,7 +176,8 @@ def test_framing(capsys: Capture, root: Path, monkeypatch: pytest.MonkeyPatch) -
             assert share["whole_wilson"]["high"] > share["whole_wilson"]["low"]
         check_interval(arm["training_data"]["whole"], 4)
     for name in ("each at its own shape", "both at squares"):
-        check_interval(report["native_minus_square"][name], 3)
+        check_interval(report["native_minus_square"][name]["whole"], 3)
+    check_interval(report["native_minus_square"]["training data"]["whole_of_seen"], 4)
     store = Store(root)
     ledgers = [
         pq.read_table(root / "experiments" / "arms" / arm["keys"][0] / "ledger.parquet") for arm in (native, square)

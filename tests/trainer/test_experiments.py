@@ -19,7 +19,7 @@ from trainer.autoencoder.pictures import middle_square
 from trainer.config import DitSettings
 from trainer.experiments import training
 from trainer.experiments.arms import DENSE, HUMAN, Arm, caption_policies, plain, reading, steps_for
-from trainer.experiments.intervals import difference, mean
+from trainer.experiments.intervals import difference, mean, ratio, ratio_difference
 from trainer.experiments.sampling import Reader, Wanted, sample
 from trainer.experiments.squares import square_latents
 from trainer.experiments.training import train
@@ -225,6 +225,20 @@ def test_an_interval_holds_its_mean(values: list[float]) -> None:
     assert found.value is not None
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
     assert difference(values, values).value == 0
+
+
+def test_a_ratio_is_of_sums_and_as_wide_as_a_mean_where_everything_is_there() -> None:
+    values = np.random.default_rng(4).random(80)
+    assert ratio(values, np.ones(80)) == dataclasses.replace(mean(values), value=pytest.approx(values.mean()))
+    found = ratio([1.0, 0.0, 0.0, 0.5], [1.0, 0.0, 0.0, 1.0])
+    assert (found.value, found.n) == (0.75, 4)
+    assert found.low == 0.5
+    assert found.high == 1.0
+    assert ratio([0.0, 0.0], [0.0, 0.0]).value is None
+    same = ratio_difference(values, np.ones(80), values, np.ones(80))
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="pairs are needed"):
+        ratio([1.0], [1.0, 2.0])
 
 
 def test_too_few_values_have_no_interval_and_pairs_must_be_pairs() -> None:

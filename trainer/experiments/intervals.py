@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+Numbers = Sequence[float] | npt.NDArray[np.float64]
 RESAMPLES = 10_000
 _TAILS = (2.5, 97.5)
 
@@ -38,7 +39,7 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def mean(values: Sequence[float] | npt.NDArray[np.float64], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def mean(values: Numbers, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """The mean of one number per prompt or clip."""
     x = np.asarray(values, np.float64)
     if len(x) < 2:
@@ -48,9 +49,7 @@ def mean(values: Sequence[float] | npt.NDArray[np.float64], seed: int = 0, resam
     return Interval(float(x.mean()), float(low), float(high), len(x))
 
 
-def difference(
-    of: Sequence[float] | npt.NDArray[np.float64], against: Sequence[float] | npt.NDArray[np.float64], seed: int = 0
-) -> Interval:
+def difference(of: Numbers, against: Numbers, seed: int = 0) -> Interval:
     """How much higher the first is on the same prompts.
 
     Raises:
@@ -59,3 +58,36 @@ def difference(
     if len(of) != len(against):
         raise ValueError(f"pairs are needed, got {len(of)} and {len(against)} values")
     return mean(np.asarray(of, np.float64) - np.asarray(against, np.float64), seed)
+
+
+def ratio(of: Numbers, over: Numbers, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """The sum of one number per prompt over the sum of another: a share of what is not in every prompt.
+
+    None where nothing is there to be a share of; resamples in which nothing is are left out.
+    """
+    return ratio_difference(of, over, np.zeros(len(of)), np.ones(len(of)), seed, resamples)
+
+
+def ratio_difference(
+    of: Numbers,
+    over: Numbers,
+    against: Numbers,
+    against_over: Numbers,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """How much higher the first ratio is than the second on the same prompts."""
+    a, b, c, d = (np.asarray(x, np.float64) for x in (of, over, against, against_over))
+    if len({len(a), len(b), len(c), len(d)}) != 1:
+        raise ValueError(f"pairs are needed, got {len(a)}, {len(b)}, {len(c)} and {len(d)} values")
+    if not len(a) or not b.sum() or not d.sum():
+        return Interval(None, None, None, len(a))
+    value = float(a.sum() / b.sum() - c.sum() / d.sum())
+    picks = np.random.default_rng(seed).integers(len(a), size=(resamples, len(a)))
+    sums = [x[picks].sum(axis=1) for x in (a, b, c, d)]
+    there = (sums[1] > 0) & (sums[3] > 0)
+    if len(a) < 2 or not there.any():
+        return Interval(value, None, None, len(a))
+    found = sums[0][there] / sums[1][there] - sums[2][there] / sums[3][there]
+    low, high = np.percentile(found, _TAILS)
+    return Interval(value, float(low), float(high), len(a))
