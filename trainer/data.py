@@ -118,6 +118,11 @@ class Samples:
             return torch.where(given, self.tokens(clip_id, layout.region.name), parts[0])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def variance(self, clip_ids: Sequence[str]) -> torch.Tensor:
+        """Mean square of each token channel over these clips, (channels,)."""
+        sums = torch.stack([self.tokens(c).double().square().mean(dim=0) for c in clip_ids])
+        return sums.mean(dim=0).clamp_min(1e-4).float()
+
     def tokens(self, clip_id: str, view: str = "") -> torch.Tensor:
         """A clip's latent, or that of one of its views, as tokens, float32.
 

@@ -53,6 +53,7 @@ from trainer.watch import Watch, latest
 
 WEIGHTS = "model.safetensors"
 _SPEED = "speed.json"
+_MEASURED = 256  # clips whose latents say what variance each channel has
 
 
 def run(context: Context) -> Output:
@@ -228,8 +229,11 @@ def build(
     tokenizer = None if config.model.text.pretrained else train_tokenizer(words, config.model.text)
     samples = Samples(store, [*rows, *held], patch)
     plan = Plan(manifest, {r["clip_id"]: Row(tokens=r["tokens"], weight=r["weight"]) for r in rows}, config.plan)
+    model = DiT(config.model, rows[0]["channels"] * patch * patch, tokenizer)
+    if config.model.linear_guess:
+        model.variance.copy_(samples.variance(sorted(r["clip_id"] for r in rows)[:_MEASURED]))
     return Trainer(
-        DiT(config.model, rows[0]["channels"] * patch * patch, tokenizer),
+        model,
         samples,
         plan,
         optimizer=config.optimizer,

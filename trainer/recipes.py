@@ -60,13 +60,14 @@ def thorough() -> TrainerConfig:
             warmup_steps=100,
             kl_weight=1e-8,
             square_weight=6.0,
+            balance=0.5,
             threads=1,
         ),
         dit=DitConfig(
             model=ModelConfig(size="mini", linear_guess=True),
             plan=PlanConfig(budget=1536),
-            flow=FlowConfig(shift=6.5, shift_tokens=48),
-            optimizer=OptimizerConfig(steps=12_000, learning_rate=1.5e-3, warmup_steps=200, ema=0.999, threads=1),
+            flow=FlowConfig(shift=8.0, shift_tokens=48),
+            optimizer=OptimizerConfig(steps=6500, learning_rate=1.5e-3, warmup_steps=200, ema=0.999, threads=1),
             validation=ValidationConfig(every=1000, holdout=0.04, tasks=("text_to_video",)),
         ),
     )

@@ -1,5 +1,6 @@
 """The autoencoder: causal, normalised, repeatable, and what it does to pictures on the way."""
 
+import copy
 import dataclasses
 import io
 import json
@@ -22,7 +23,7 @@ from trainer.autoencoder.model import build, compression, decode, encode, load, 
 from trainer.autoencoder.pictures import Unfit, prepare, resize
 from trainer.autoencoder.quality import measure, ssim
 from trainer.autoencoder.start import near_linear
-from trainer.autoencoder.train import rate, train
+from trainer.autoencoder.train import rate, set_statistics, train, weights
 from trainer.checkpoint import Snapshots
 from trainer.determinism import deterministic
 from trainer.recipes import RECIPES, tiny
@@ -139,6 +140,19 @@ def test_latents_of_the_training_clips_are_normalised(trained: Any) -> None:
     flat = torch.cat([encode(trained, c).flatten(1) for c in clips().values()], dim=1)
     assert torch.allclose(flat.mean(1), torch.zeros(CONFIG.z_dim), atol=1e-4)
     assert torch.allclose(flat.std(1), torch.ones(CONFIG.z_dim), atol=1e-3)
+
+
+def test_channels_can_be_given_the_variance_that_they_weigh_in_pixels(trained: Any) -> None:
+    model, shown = copy.deepcopy(trained), list(clips().values())
+    before = decode(model, encode(model, shown[0])[None])[0]
+    set_statistics(model, shown)
+    weighed = weights(model, shown)
+    set_statistics(model, shown, balance=0.5)
+    latents = torch.cat([encode(model, c).flatten(1) for c in shown], dim=1)
+    variance = latents.var(1)
+    assert float(variance.mean()) == pytest.approx(1.0, abs=0.02)
+    assert torch.allclose(variance / variance[0], (weighed / weighed[0]).sqrt(), rtol=0.02)
+    assert np.abs(decode(model, encode(model, shown[0])[None])[0].astype(int) - before).max() <= 1
 
 
 def test_the_statistics_travel_with_the_checkpoint(trained: Any, tmp_path: Path) -> None:

@@ -135,17 +135,19 @@ def test_captions_are_blended_at_the_rates_of_the_config() -> None:
     assert seen.count("short") / 2000 == pytest.approx(0.9 * 0.25, abs=0.03)
 
 
-def test_the_linear_guess_leaves_unit_variance_at_every_noise_level() -> None:
+@pytest.mark.parametrize("spread", [1.0, 3.0, 0.5])
+def test_the_linear_guess_leaves_unit_variance_at_every_noise_level(spread: float) -> None:
     rng = torch.Generator().manual_seed(0)
     x0, noise = (torch.randn(4000, 8, generator=rng) for _ in range(2))
+    x0, variance = spread * x0, torch.full((8,), spread**2)
     for t in (0.02, 0.3, 0.5, 0.9, 1.0):
         level = torch.full((4000, 1), t)
         x_t = interpolate(x0, noise, level)
         wanted = target(x0, noise)
-        guess = beside_linear_guess(torch.zeros_like(x0), x_t, level)
-        per_unit = beside_linear_guess(torch.ones_like(x0), x_t, level) - guess
+        guess = beside_linear_guess(torch.zeros_like(x0), x_t, level, variance)
+        per_unit = beside_linear_guess(torch.ones_like(x0), x_t, level, variance) - guess
         assert float(((wanted - guess) / per_unit).var()) == pytest.approx(1.0, abs=0.03)
-        assert abs(float((x_t * (wanted - guess)).mean())) < 0.03  # nothing linear is left
+        assert abs(float((x_t * (wanted - guess)).mean())) < 0.03 * max(1.0, spread**2)  # nothing linear is left
 
 
 def test_a_model_with_the_linear_guess_packs_as_exactly_and_starts_from_it() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from schemas.ids import CHANGED_ONLY
 from trainer.shapes import Compression
 
 
@@ -59,6 +60,10 @@ class AutoencoderConfig:
     """Weight of a small patch discriminator's judgement; 0 trains none. It buys sharpness, not PSNR."""
     adversarial_from: float = 0.5
     """Share of the steps after which the discriminator counts; it learns from a tenth of the steps earlier."""
+    balance: float = dataclasses.field(default=0.0, metadata=CHANGED_ONLY)
+    """Exponent, [0, 1]: the variance that each latent channel is given is this power of what it weighs in pixels. At 0 all
+    have unit variance, so a channel of fine texture counts as much to the transformer as one of the picture's colour; at 1
+    they weigh what pixels do. The mean over channels is 1."""
     max_clips: int = 2000
     """Most clips held in memory to train on, chosen by id."""
     held_out: float = 0.08
@@ -88,10 +93,11 @@ class AutoencoderConfig:
             or self.video_batch < 1
             or self.steps < 0
             or self.batch < 1
+            or not 0 <= self.balance <= 1
             or self.pixel_patch not in (1, 2, 4)
         ):
             raise ValueError(
-                "held_out in [0, 0.5], image_share in [0, 1], steps >= 0, batches >= 1, pixel_patch 1, 2 or 4 needed"
+                "held_out in [0, 0.5], image_share and balance in [0, 1], steps >= 0, batches >= 1, pixel_patch 1, 2 or 4 needed"
             )
 
     @property

@@ -61,6 +61,9 @@ def sample_index(lengths: Sequence[int], device: torch.device | str) -> torch.Te
 class DiT(nn.Module):
     """Packs to velocities."""
 
+    variance: torch.Tensor
+    """(channels,) that of the latents, where the model corrects a linear guess; ones until it is measured."""
+
     def __init__(self, config: ModelConfig, token_channels: int, tokenizer: Tokenizer | None) -> None:
         super().__init__()
         depth, width, heads = SIZES[config.size]
@@ -76,6 +79,8 @@ class DiT(nn.Module):
         for layer in (self.modulation, self.head):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        if config.linear_guess:
+            self.register_buffer("variance", torch.ones(token_channels))
 
     def forward(self, pack: Pack) -> torch.Tensor:
         """Velocity of every token, (L, token_channels)."""
@@ -96,17 +101,22 @@ class DiT(nn.Module):
         velocity = self.head(self.norm(x) * (1 + scale) + shift)
         if not self.config.linear_guess:
             return velocity
-        return beside_linear_guess(velocity, pack.x, levels.index_select(0, row)[:, None])
+        return beside_linear_guess(velocity, pack.x, levels.index_select(0, row)[:, None], self.variance)
 
 
-def beside_linear_guess(rest: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+def beside_linear_guess(
+    rest: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor, variance: torch.Tensor | float = 1.0
+) -> torch.Tensor:
     """The velocity whose deviation from the best linear guess is `rest`, in units of that deviation.
 
-    For data and noise of unit variance cov(v, x_t) = 2t - 1 and var(x_t) = d = (1 - t)^2 + t^2, so the guess is
-    (2t - 1) / d x_t and misses by a variance of 1 / d.  Source: EDM, arXiv:2206.00364, section 5.
+    For data of variance s and noise of variance 1 cov(v, x_t) = t - (1 - t) s and var(x_t) = d = (1 - t)^2 s + t^2, so
+    the guess is (t - (1 - t) s) / d x_t and misses by a variance of s / d.  Source: EDM, arXiv:2206.00364, section 5.
+
+    Args:
+        variance: That of each channel of the data, about a mean of 0.
     """
-    d = (1 - t) ** 2 + t**2
-    return (2 * t - 1) / d * x_t + rest * d.rsqrt()
+    d = (1 - t) ** 2 * variance + t**2
+    return (t - (1 - t) * variance) / d * x_t + rest * (variance / d) ** 0.5
 
 
 def _means(packed: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
