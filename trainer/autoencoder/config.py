@@ -61,9 +61,9 @@ class AutoencoderConfig:
     adversarial_from: float = 0.5
     """Share of the steps after which the discriminator counts; it learns from a tenth of the steps earlier."""
     balance: float = dataclasses.field(default=0.0, metadata=CHANGED_ONLY)
-    """Exponent, [0, 1]: the variance that each latent channel is given is this power of what it weighs in pixels. At 0 all
-    have unit variance, so a channel of fine texture counts as much to the transformer as one of the picture's colour; at 1
-    they weigh what pixels do. The mean over channels is 1."""
+    """Exponent, [0, 1]: the variance that each latent channel is given is this power of what it weighs in pixels. At 0
+    all have unit variance, so a channel of fine texture counts as much to the transformer as one of the picture's
+    colour; at 1 they weigh what pixels do. The mean over channels is 1."""
     max_clips: int = 2000
     """Most clips held in memory to train on, chosen by id."""
     held_out: float = 0.08
@@ -97,7 +97,8 @@ class AutoencoderConfig:
             or self.pixel_patch not in (1, 2, 4)
         ):
             raise ValueError(
-                "held_out in [0, 0.5], image_share and balance in [0, 1], steps >= 0, batches >= 1, pixel_patch 1, 2 or 4 needed"
+                "held_out in [0, 0.5], image_share and balance in [0, 1], steps >= 0, batches >= 1 and pixel_patch 1, 2 or "
+                "4 are needed"
             )
 
     @property
