@@ -97,8 +97,8 @@ class AutoencoderConfig:
             or self.pixel_patch not in (1, 2, 4)
         ):
             raise ValueError(
-                "held_out in [0, 0.5], image_share and balance in [0, 1], steps >= 0, batches >= 1 and pixel_patch 1, 2 "
-                "or 4 are needed"
+                "held_out in [0, 0.5], image_share and balance in [0, 1], steps >= 0, batches >= 1 and pixel_patch 1, "
+                "2 or 4 are needed"
             )
 
     @property
