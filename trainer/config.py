@@ -178,6 +178,9 @@ class DitConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     validation: ValidationConfig = ValidationConfig()
     watch: WatchConfig = dataclasses.field(default=WatchConfig(), metadata={"digest": False})
+    start_from: str = dataclasses.field(default="", metadata=CHANGED_ONLY)
+    """Folder of a dit checkpoint (under the root, or anywhere) whose average weights training begins with: another
+    stage of training, with other noise levels, sizes, tasks or clips. Its model and autoencoder must be this run's."""
     manifest: str = ""
     """Digest of the manifest that this run expects, or how it begins; empty takes the current one."""
     where: str = ""

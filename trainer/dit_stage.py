@@ -227,10 +227,15 @@ def build(
     torch.manual_seed(randomness.torch_seed(config.plan.seed, "dit"))
     words = [t for r in rows for t in (r["short"], r["dense"]) if t] if texts is None else list(texts)
     tokenizer = None if config.model.text.pretrained else train_tokenizer(words, config.model.text)
+    begun = _begun(store, config.start_from, config.model, rows[0]["autoencoder"]) if config.start_from else None
+    if begun is not None:
+        tokenizer = begun.tokenizer
     samples = Samples(store, [*rows, *held], patch)
     plan = Plan(manifest, {r["clip_id"]: Row(tokens=r["tokens"], weight=r["weight"]) for r in rows}, config.plan)
     model = DiT(config.model, rows[0]["channels"] * patch * patch, tokenizer)
-    if config.model.linear_guess:
+    if begun is not None:
+        model.load_state_dict(begun.weights)
+    elif config.model.linear_guess:
         model.variance.copy_(samples.variance(sorted(r["clip_id"] for r in rows)[:_MEASURED]))
     return Trainer(
         model,
@@ -303,6 +308,42 @@ def _digest(folder: Path) -> str:
     return file_digest(folder / WEIGHTS, (folder / "config.json").read_text(), more)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+    """What training begins with."""
+
+    weights: dict[str, torch.Tensor]
+    tokenizer: Tokenizer | None
+
+
+def _begun(store: Store, path: str, model: ModelConfig, autoencoder: str) -> _Begun:
+    """The checkpoint that `start_from` names.
+
+    Raises:
+        ModelError: If it does not read, or is of another model or of another autoencoder's latents.
+    """
+    folder = Path(path) if os.path.isdir(path) else Path(store.fetch(path)) if store.exists(path) else None
+    if folder is None or not (folder / "config.json").is_file():
+        raise ModelError(f"trainer.dit.start_from: no dit checkpoint at `{path}` (`checkpoints/dit/...` of a root)")
+    config, tokenizer = _described(folder)
+    if ModelConfig(**config["model"]) != model:
+        raise ModelError(f"trainer.dit.start_from: checkpoint `{path}` is of another model than trainer.dit.model")
+    if config["autoencoder"] != autoencoder:
+        raise ModelError(
+            f"trainer.dit.start_from: checkpoint `{path}` was trained on latents of autoencoder "
+            f"{config['autoencoder']}, these are of {autoencoder}"
+        )
+    return _Begun(read_tensors(folder / WEIGHTS), tokenizer)
+
+
+def _described(folder: Path) -> tuple[dict[str, Any], Tokenizer | None]:
+    """A checkpoint's config, with `model` ready for `ModelConfig`, and its tokenizer."""
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["text"] = TextConfig(**config["model"]["text"])
+    path = os.path.join(folder, "tokenizer.json")
+    return config, Tokenizer.from_file(path) if os.path.exists(path) else None
+
+
 def loaded(store: Store, row: dict[str, Any]) -> tuple[DiT, dict[str, Any]]:
     """The model of a checkpoint row (average weights) and its config.
 
@@ -313,13 +354,9 @@ def loaded(store: Store, row: dict[str, Any]) -> tuple[DiT, dict[str, Any]]:
     try:
         if _digest(folder) != row["digest"]:
             raise ModelError(f"checkpoint {row['path']} is not what its digest says; delete it and run `dit` again")
-        config = json.loads((folder / "config.json").read_text())
+        config, tokenizer = _described(folder)
     except OSError as e:
         raise ModelError(f"checkpoint {row['path']} does not read ({e}); delete it and run `dit` again") from e
-    model_config = dict(config["model"])
-    model_config["text"] = TextConfig(**model_config["text"])
-    path = os.path.join(folder, "tokenizer.json")
-    tokenizer = Tokenizer.from_file(path) if os.path.exists(path) else None
-    model = DiT(ModelConfig(**model_config), config["token_channels"], tokenizer)
+    model = DiT(ModelConfig(**config["model"]), config["token_channels"], tokenizer)
     model.load_state_dict(read_tensors(folder / WEIGHTS))
     return model.eval().requires_grad_(False), config

@@ -236,3 +236,32 @@ def test_a_recipe_builds_and_takes_settings(name: str) -> None:
     assert config.shape.train_fps is None
     with pytest.raises(ConfigError, match="unknown task `dance`"):
         recipe(name, RECIPES, ["dit.draw.tasks=dance:1"])
+
+
+def test_training_can_begin_with_the_weights_of_a_checkpoint(root: tuple[Store, Any]) -> None:
+    store = root[0]
+    (row,) = rows(store, DIT_CHECKPOINT)
+    settings = DIT.settings(tiny())
+
+    def begun(**changed: Any) -> Any:
+        dit = dataclasses.replace(settings.dit, **{"start_from": row["path"], **changed})
+        picked = dit_stage.pick(store, dataclasses.replace(settings, dit=dit))
+        return dit_stage.build(store, picked.rows, dataclasses.replace(settings, dit=dit), "manifest0")
+
+    other_words = begun(flow=dataclasses.replace(settings.dit.flow, shift=5.0))
+    (before, _), after = dit_stage.loaded(store, row), other_words.model
+    assert all(
+        torch.equal(a, b) for a, b in zip(before.state_dict().values(), after.state_dict().values(), strict=True)
+    )
+    assert all(torch.equal(other_words.average[k], v) for k, v in after.state_dict().items())
+    for wrong, message in (
+        ({"start_from": "checkpoints/dit/nothing"}, "no dit checkpoint at"),
+        ({"model": dataclasses.replace(settings.dit.model, mlp_ratio=2.0)}, "of another model"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            begun(**wrong)
+    picked = dit_stage.pick(store, settings)
+    others = [{**r, "autoencoder": "other"} for r in picked.rows]
+    dit = dataclasses.replace(settings.dit, start_from=row["path"])
+    with pytest.raises(ModelError, match="these are of other"):
+        dit_stage.build(store, others, dataclasses.replace(settings, dit=dit), "manifest0")
