@@ -46,8 +46,8 @@ def thorough() -> TrainerConfig:
     noise levels near 1, where it is decided (shift 8), and latent channels that weigh what they weigh in pixels.
 
     Run:     dailies demo --recipe thorough --root runs/thorough
-    Expect:  autoencoder 31.1 dB held out; of 240 prompts the videos have the colour asked for in 1.00, the background in
-             1.00, the motion in 0.92 (0.25 against shuffled prompts); the shape in 0.33 (0.25), which is what is missing.
+    Expect:  autoencoder 31.1 dB held out; of 240 prompts the videos have the colour asked for in 1.00, the background
+             in 1.00, the motion in 0.92 (0.25 against shuffled prompts); the shape in 0.33 (0.25), which is missing.
     """
     return TrainerConfig(
         shape=ShapeConfig(train_fps=4.0, max_frames=13, max_area=4096, max_tokens=256, patch=2),
