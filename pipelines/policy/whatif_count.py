@@ -291,15 +291,20 @@ def _judge(rows: pa.Table, asking: Plan) -> tuple[np.ndarray, np.ndarray]:
     """Bits of the moved rules, in their own order, that reject each row, and of those that have no score of it."""
     kind = np.int32 if len(asking.moved) < 32 else np.int64
     rejects, errs = np.zeros(rows.num_rows, kind), np.zeros(rows.num_rows, kind)
-    for k, (_, column, low, high) in enumerate(asking.moved):
-        score, bit = rows[column], kind(1 << k)
-        values = score.to_numpy()  # null becomes NaN, which is outside no bound
-        if low is not None:
-            rejects |= (values < low) * bit
-        if high is not None:
-            rejects |= (values > high) * bit
-        if score.null_count and column not in SPARSE_COLUMNS:
-            errs |= np.isnan(values) * bit
+    scores = [rows[column] for _, column, _, _ in asking.moved]
+    values = [score.to_numpy() for score in scores]  # null becomes NaN, which is outside no bound
+    gaps = [bool(s.null_count) and column not in SPARSE_COLUMNS for s, (_, column, _, _) in zip(scores, asking.moved)]
+    for start in range(0, rows.num_rows, _BLOCK_ROWS):  # in the processor's cache, as below
+        here = slice(start, start + _BLOCK_ROWS)
+        reject, err = rejects[here], errs[here]
+        for k, (_, _, low, high) in enumerate(asking.moved):
+            of, bit = values[k][here], kind(1 << k)
+            if low is not None:
+                reject |= (of < low) * bit
+            if high is not None:
+                reject |= (of > high) * bit
+            if gaps[k]:
+                err |= np.isnan(of) * bit
     return rejects, errs
 
 
