@@ -8,7 +8,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import resource
 import subprocess
 import sys
@@ -17,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from orchestration.machine import processor
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = (
@@ -33,11 +34,9 @@ def ffmpeg() -> str:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, load and versions."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = re.search(r"model name\s*:\s*(.+)", text)
     said = subprocess.run([ffmpeg(), "-version"], capture_output=True, text=True, check=True).stdout
     return {
-        "cpu": model.group(1).strip() if model else platform.machine(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load_at_start": round(os.getloadavg()[0], 1),

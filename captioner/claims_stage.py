@@ -30,10 +30,10 @@ from schemas.captions import (
     fields_of,
 )
 from schemas.checkpoints import CAPTIONER_CHECKPOINT, Checkpoint
-from schemas.claims import COUNT, EVENT, OF_SUBJECT, Claim, struck
+from schemas.claims import COUNT, EVENT, struck
 from schemas.clips import CLIPS
 from schemas.ids import digest
-from schemas.language import render_dense, render_short, says, split_sentences
+from schemas.language import OF_SUBJECT, Claim, render_dense, render_short, says, split_sentences
 from schemas.store import Store, content_digest
 from schemas.table import to_rows
 from schemas.verdicts import SELECTIONS

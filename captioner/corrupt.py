@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.claims import Claim
+from schemas.language import Claim
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
 _SIDEWAYS = ("left", "right")

@@ -18,10 +18,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from schemas.captions import Fields
-from schemas.language import UNCHECKED, UNNAMED, claims
+from schemas.language import OF_SUBJECT, UNCHECKED, claims_of
 
 _Z95 = 1.959963984540054
-_OF_A_SUBJECT = ("size", "color", "shape", "motion")
 _INVERSE = {
     "left of": "right of",
     "right of": "left of",
@@ -106,19 +105,17 @@ def bound(fields: Fields, places: Iterable[int]) -> Bound:
     Args:
         places: What each subject counts as, in the order in which the record names them.
     """
-    subjects, events = list(places), itertools.count()
+    subjects = list(places)
     counted: Bound = Counter()
-    of = iter(
-        [p for p, s in zip(subjects, fields.subjects) for n in _OF_A_SUBJECT if getattr(s, n) not in ("", UNNAMED)]
-    )
     turned = len(subjects) > 1 and subjects[0] > subjects[1]
-    for field, value in claims(fields):
+    for claim in claims_of(fields):
+        field, value = claim.field, claim.value
         if field in UNCHECKED:
             continue  # no truth knows it
-        if field in _OF_A_SUBJECT:
-            value = f"{next(of)} {value}"
+        if field in OF_SUBJECT:
+            value = f"{subjects[claim.place]} {value}"
         elif field == "event":
-            value = f"{next(events)} {value}"
+            value = f"{claim.place} {value}"
         elif field == "relation":
             first, second = sorted(subjects[:2]) if len(subjects) > 1 else (0, 1)
             value = f"{first} {_INVERSE.get(value, value) if turned else value} {second}"

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from schemas.captions import Fields
-from schemas.claims import COUNT, Claim, alternatives, changed
+from schemas.claims import COUNT, alternatives, changed
+from schemas.language import Claim
 
 SUPPORTED, CONTRADICTED, UNVERIFIABLE = "supported", "contradicted", "unverifiable"
 FEWEST = 20

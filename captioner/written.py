@@ -8,7 +8,6 @@ from captioner.text_metrics import NoCider
 from schemas.captions import CAPTION_SCORES, Pair
 from schemas.store import Store
 
-_BATCH = 32
 _TOKENS = 48
 """Tokens of a short caption at most; ours have about ten words."""
 
@@ -42,23 +41,15 @@ def texts(store: Store) -> dict[str, Any]:
 
 def _short_captions(loaded: Any, pairs: Sequence[Pair]) -> list[str]:
     """One short caption for each pair, greedy, in their order."""
-    import numpy as np
     import torch
 
-    from captioner.train.data import by_shape, example, slot_values
-    from captioner.train.tokenizer import KIND_ID, decode
+    from captioner.train.data import example, slot_values
+    from captioner.train.train import captions_of
 
     torch.set_num_threads(1)  # as the examination of claims does: a caption does not depend on the machine's cores
     slots = slot_values([p.fields for p in pairs])
     examples = [example(p, loaded.frames, loaded.tokenizer, slots) for p in pairs]
-    written: dict[int, str] = {}
-    for group in by_shape(examples):
-        for start in range(0, len(group), _BATCH):
-            part = group[start : start + _BATCH]
-            frames = torch.from_numpy(np.stack([examples[i].frames for i in part]))
-            ids = loaded.writer("short").write(frames, KIND_ID["short"], max_tokens=_TOKENS)
-            written.update({i: decode(loaded.tokenizer, one)[0] for i, one in zip(part, ids)})
-    return [written[i] for i in range(len(pairs))]
+    return captions_of(loaded.writer("short"), loaded.tokenizer, examples, "short", _TOKENS)
 
 
 def as_lines(found: Mapping[str, Any]) -> list[str]:

@@ -1,9 +1,9 @@
 """A caption as atomic claims: what each says, where, what else could stand in its place, and the caption without it.
 
 A claim is a (field, place, value): the colour of the second subject, the first event, how many subjects there are.
-The count is a claim of captions that name several subjects only, as in `schemas.language.claims`.  *Changing* a
-claim keeps all others; *striking* it leaves the caption true but quieter: an unsaid shape becomes `object`, a wrong
-count leaves the main subject alone, since it is the others that are in doubt.  Pure.
+The count is a claim of captions that name several subjects only; `schemas.language.claims_of` lists them all.
+*Changing* a claim keeps all others; *striking* it leaves the caption true but quieter: an unsaid shape becomes
+`object`, a wrong count leaves the main subject alone, since it is the others that are in doubt.  Pure.
 """
 
 import dataclasses
@@ -11,32 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.captions import Fields
-from schemas.language import UNCHECKED, UNNAMED, check
+from schemas.language import OF_SUBJECT, UNCHECKED, UNNAMED, Claim, check
 
-OF_SUBJECT = ("size", "color", "shape", "motion")
 COUNT, RELATION, EVENT, BACKGROUND, CAMERA = "count", "relation", "event", "background", "camera"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, order=True)
-class Claim:
-    """One thing that a caption says."""
-
-    field: str
-    place: int
-    """Which subject or event, from 0; 0 for what the scene has one of."""
-    value: str
-
-
-def claims_of(fields: Fields) -> list[Claim]:
-    """All claims, in reading order."""
-    found = [Claim(COUNT, 0, str(len(fields.subjects)))] if len(fields.subjects) > 1 else []
-    for place, subject in enumerate(fields.subjects):
-        found += [Claim(name, place, getattr(subject, name)) for name in OF_SUBJECT]
-    found.append(Claim(RELATION, 0, fields.relation))
-    found += [Claim(EVENT, place, event) for place, event in enumerate(fields.events)]
-    found += [Claim(BACKGROUND, 0, fields.background), Claim(CAMERA, 0, fields.camera)]
-    found += [Claim(name, 0, getattr(fields, name)) for name in UNCHECKED]
-    return [c for c in found if c.value and not (c.field == "shape" and c.value == UNNAMED)]
 
 
 def changed(fields: Fields, claim: Claim, value: str) -> Fields:

@@ -12,11 +12,14 @@ Lighting, style and text on the screen (`UNCHECKED`) are what general models see
 on the screen is quoted as it stands there, so that no word of it is taken for one of the caption.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
 from schemas.captions import Fields, Subject
 
+OF_SUBJECT = ("size", "color", "shape", "motion")
+"""What is said of each subject."""
 SIZES = ("small", "large")
 NUM_VARIANTS = 4
 UNCHECKED = ("lighting", "style", "on_screen_text")
@@ -74,19 +77,39 @@ def _check_on_screen(value: str) -> None:
         raise ValueError("text on the screen is one printable line without double quotes or backticks")
 
 
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Claim:
+    """One thing that a caption says."""
+
+    field: str
+    place: int
+    """Which subject or event, from 0; 0 for what the scene has one of."""
+    value: str
+
+
+def claims_of(fields: Fields) -> list[Claim]:
+    """What a record asserts, in reading order; a count only where there are several subjects."""
+    found = [Claim("count", 0, str(len(fields.subjects)))] if len(fields.subjects) > 1 else []
+    for place, subject in enumerate(fields.subjects):
+        found += [Claim(name, place, getattr(subject, name)) for name in OF_SUBJECT]
+    found.append(Claim("relation", 0, fields.relation))
+    found += [Claim("event", place, event) for place, event in enumerate(fields.events)]
+    found += [Claim(name, 0, getattr(fields, name)) for name in ("background", "camera", *UNCHECKED)]
+    return [c for c in found if c.value and (c.field, c.value) != ("shape", UNNAMED)]
+
+
 def claims(fields: Fields) -> list[tuple[str, str]]:
-    """What a record asserts, as (field, value) in reading order; a count only where there are several subjects."""
-    found: list[tuple[str, str]] = []
-    if len(fields.subjects) > 1:
-        found.append(("count", str(len(fields.subjects))))
-    for subject in fields.subjects:
-        for name in ("size", "color", "shape", "motion"):
-            found.append((name, getattr(subject, name)))
-    found.append(("relation", fields.relation))
-    found.extend(("event", event) for event in fields.events)
-    found += [("background", fields.background), ("camera", fields.camera)]
-    found += [(name, getattr(fields, name)) for name in UNCHECKED]
-    return [(field, value) for field, value in found if value and (field, value) != ("shape", UNNAMED)]
+    """The same as (field, value)."""
+    return [(c.field, c.value) for c in claims_of(fields)]
+
+
+def variant_of(text: str, fields: Fields, *, short: bool = False) -> int | None:
+    """Which wording of a record a dense (or short) caption is; None if it is none of them."""
+    told = render_short if short else render_dense
+    try:
+        return next((v for v in range(NUM_VARIANTS) if told(fields, v) == text), None)
+    except ValueError:  # a record that the language cannot carry
+        return None
 
 
 def render_short(fields: Fields, variant: int = 0) -> str:

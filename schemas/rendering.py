@@ -20,8 +20,17 @@ from typing import Any
 import numpy as np
 
 from schemas.captions import Fields
-from schemas.claims import COUNT, EVENT, OF_SUBJECT, RELATION, Claim, claims_of, struck
-from schemas.language import NUM_VARIANTS, UNCHECKED, render_dense, render_short, split_sentences
+from schemas.claims import COUNT, EVENT, RELATION, struck
+from schemas.language import (
+    NUM_VARIANTS,
+    OF_SUBJECT,
+    UNCHECKED,
+    Claim,
+    claims_of,
+    render_dense,
+    render_short,
+    split_sentences,
+)
 
 Generator = Callable[[str], np.random.Generator]
 """From a purpose to its generator."""

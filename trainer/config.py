@@ -7,7 +7,7 @@ from schemas.ids import CHANGED_ONLY
 from schemas.rendering import RenderPolicy
 from trainer.autoencoder.config import AutoencoderConfig
 from trainer.credentials import CredentialsConfig
-from trainer.device import check_name
+from trainer.device import check_name, check_precision
 from trainer.flow import FlowConfig
 from trainer.launch import LaunchConfig
 from trainer.model.config import ModelConfig
@@ -119,8 +119,7 @@ class OptimizerConfig:
         if self.spike < 0 or 0 < self.spike <= 1 or self.capsules < 0:
             raise ValueError("spike must be 0 or over 1, and capsules at least 0")
         check_name(self.device)
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision must be float32 or bfloat16, got `{self.precision}`")
+        check_precision(self.precision)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
@@ -163,8 +162,7 @@ class SamplingConfig:
         if self.max_tokens < 1 or not 0 < self.draft_strength <= 1:
             raise ValueError("max_tokens >= 1 and draft_strength in (0, 1] are needed")
         check_name(self.device)
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision must be float32 or bfloat16, got `{self.precision}`")
+        check_precision(self.precision)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

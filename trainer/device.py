@@ -20,6 +20,16 @@ def check_name(device: str) -> None:
         raise ValueError(f"a device is cpu, cuda or cuda:N, got `{device}`")
 
 
+def check_precision(precision: str) -> None:
+    """Refuse what names no precision.
+
+    Raises:
+        ValueError: With the names that there are.
+    """
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision must be float32 or bfloat16, got `{precision}`")
+
+
 def present(device: str, setting: str) -> str:
     """The device, if torch has it here.
 

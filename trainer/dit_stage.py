@@ -225,11 +225,13 @@ def build(
     """
     config, patch = settings.dit, settings.shape.patch
     torch.manual_seed(randomness.torch_seed(config.plan.seed, "dit"))
-    words = [t for r in rows for t in (r["short"], r["dense"]) if t] if texts is None else list(texts)
-    tokenizer = None if config.model.text.pretrained else train_tokenizer(words, config.model.text)
     begun = _begun(store, config.start_from, config.model, rows[0]["autoencoder"]) if config.start_from else None
+    tokenizer = None
     if begun is not None:
         tokenizer = begun.tokenizer
+    elif not config.model.text.pretrained:
+        words = [t for r in rows for t in (r["short"], r["dense"]) if t] if texts is None else list(texts)
+        tokenizer = train_tokenizer(words, config.model.text)
     samples = Samples(store, [*rows, *held], patch)
     plan = Plan(manifest, {r["clip_id"]: Row(tokens=r["tokens"], weight=r["weight"]) for r in rows}, config.plan)
     model = DiT(config.model, rows[0]["channels"] * patch * patch, tokenizer)

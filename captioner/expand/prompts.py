@@ -11,9 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from captioner.expand.repair import variant_of
 from schemas.captions import Fields, Subject
-from schemas.language import NUM_VARIANTS, render_dense, render_short, split_sentences
+from schemas.language import NUM_VARIANTS, render_dense, render_short, split_sentences, variant_of
 
 _SHORT_SHARE = 0.35
 

@@ -8,18 +8,7 @@ import dataclasses
 
 from captioner.expand.facts import Facts
 from schemas.captions import Fields, Subject
-from schemas.language import NUM_VARIANTS, UNCHECKED, Unparsable, check, parse, render_dense
-
-
-def variant_of(text: str, record: Fields) -> int | None:
-    """Which wording of the caption language a text has; None if none."""
-    for variant in range(NUM_VARIANTS):
-        try:
-            if render_dense(record, variant) == text:
-                return variant
-        except ValueError:
-            return None
-    return None
+from schemas.language import UNCHECKED, Unparsable, check, parse, render_dense, variant_of
 
 
 def merged(asked: Fields, donor: Fields) -> Fields:

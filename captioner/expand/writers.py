@@ -16,11 +16,11 @@ from captioner.backends.openai_api import OpenaiApi, Unanswered
 from captioner.expand.config import ExpandConfig
 from captioner.expand.facts import Lexicon, compare, read_facts
 from captioner.expand.prompts import Source
-from captioner.expand.repair import merged, variant_of
+from captioner.expand.repair import merged
 from captioner.parse import read as read_caption
 from schemas.captions import CaptionStatus, Fields
 from schemas.errors import ModelError, WorldError
-from schemas.language import check, render_dense
+from schemas.language import check, render_dense, variant_of
 
 _ASK = (
     "Rewrite the user's short video prompt as one dense caption in exactly the style of the examples: the same kinds "

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from captioner.frames import FrameSpec, moments, pixels, span_of
 from captioner.train.tokenizer import END_ID, KIND_ID, PAD_ID, encode
-from captioner.train.unsaid import groups_of, leave_out, wording_of
+from captioner.train.unsaid import leave_out
 from schemas.captions import Fields, Pair
+from schemas.language import variant_of
 
 SUBJECTS = 3
 """Subjects that are looked for; what is said of a fourth is the LM's alone."""
@@ -118,7 +119,9 @@ def example(pair: Pair, spec: FrameSpec, tokenizer: Any, slots: Mapping[str, Seq
         fields=[list(v).index(named[n]) if named.get(n) in v else -1 for n, v in slots.items()],
         places=_places(pair, shown_moments(pair, spec)),
         record=pair.fields,
-        wordings={k: wording_of(k, getattr(pair, k), pair.fields) for k in KIND_ID},
+        wordings={
+            k: variant_of(getattr(pair, k), pair.fields, short=k == "short") if pair.fields else None for k in KIND_ID
+        },
     )
 
 
@@ -164,10 +167,11 @@ def draw(
     frames = shake(np.stack([e.frames for e in picked]), rng)
     texts = [e.text[str(k)] for e, k in zip(picked[:spoken], kinds)]
     withheld = torch.zeros(len(texts), len(picked[0].fields), dtype=torch.bool)
-    for i, kind in enumerate(kinds[: len(texts)] if unsaid else ()):
-        if unsaid and rng.random() < unsaid.share:
-            texts[i], slots = unsaid.told_less(picked[i], str(kind), rng, texts[i])
-            withheld[i, slots] = True
+    if unsaid is not None:
+        for i, kind in enumerate(kinds[: len(texts)]):
+            if rng.random() < unsaid.share:
+                texts[i], slots = unsaid.told_less(picked[i], str(kind), rng, texts[i])
+                withheld[i, slots] = True
     places = np.stack([e.places[:, :: e.places.shape[1] // looked_at] for e in picked])
     fields = torch.tensor([e.fields for e in picked])
     return torch.from_numpy(frames), pad(texts), fields, torch.from_numpy(places), withheld
@@ -179,8 +183,8 @@ class Unsaid:
 
     share: float
     """Of the captions that render their record."""
-    slots: Sequence[str]
-    """Names of the fields that heads tell apart."""
+    groups: Mapping[str, Sequence[int]]
+    """Slots that are told or withheld together (`unsaid.groups_of`)."""
     tokenizer: Any
     longest: int
     """Tokens; a caption that would be longer stays as it is."""
@@ -192,7 +196,7 @@ class Unsaid:
         wording = one.wordings[kind]
         if one.record is None or wording is None:
             return whole, []
-        text, slots = leave_out(one.record, kind, wording, groups_of(self.slots), rng)
+        text, slots = leave_out(one.record, kind, wording, self.groups, rng)
         ids = [KIND_ID[kind], *encode(self.tokenizer, text), END_ID]
         return (ids, slots) if len(ids) <= self.longest else (whole, [])
 

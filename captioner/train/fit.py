@@ -23,6 +23,7 @@ from captioner.train.config import TrainConfig
 from captioner.train.data import Example, Unsaid, by_shape, draw
 from captioner.train.early import Watch
 from captioner.train.model import Captioner
+from captioner.train.unsaid import groups_of
 from pipelines.execute import RunLog
 
 _SHARES = (("short", 1.0), ("dense", 0.0))
@@ -107,7 +108,7 @@ def fit(
     curve: Callable[[int], RunLog] | None,
     tokenizer: Any,
 ) -> Run:
-    unsaid = Unsaid(config.unsaid, tuple(net.slots), tokenizer, config.model.max_text_tokens)
+    unsaid = Unsaid(config.unsaid, groups_of(tuple(net.slots)), tokenizer, config.model.max_text_tokens)
     stages = stages_of(config)
     run, optimiser = _resume(net, config, snapshots)
     if run.losses:
@@ -189,7 +190,7 @@ def _batch(
         short_share=short_share,
         spoken=config.spoken,
         looked_at=config.model.time_cells,
-        unsaid=unsaid if unsaid and unsaid.share else None,
+        unsaid=unsaid,
     )
 
 

@@ -22,9 +22,9 @@ from captioner.train.tokenizer import DENSE_ID, decode
 from captioner.train.verifier import Verifier
 from captioner.verify import CONTRADICTED, UNVERIFIABLE, Evidence, VerifyConfig, plant, thresholds, verdict
 from schemas.captions import Fields, Pair
-from schemas.claims import CAMERA, COUNT, Claim, claims_of
+from schemas.claims import CAMERA, COUNT
 from schemas.ids import digest
-from schemas.language import parse
+from schemas.language import Claim, claims_of, parse
 
 _DENSE_TOKENS = 160
 PLANTED = ("color", "motion", CAMERA, COUNT)

@@ -18,7 +18,7 @@ from captioner.train.data import Example, by_shape, example, slot_values
 from captioner.train.fit import Run, Snapshots, field_accuracy, fit, rate_at
 from captioner.train.model import Captioner, describe, rebuild
 from captioner.train.settled import settled
-from captioner.train.tokenizer import DENSE_ID, decode, spell, train_tokenizer
+from captioner.train.tokenizer import KIND_ID, decode, spell, train_tokenizer
 from pipelines.execute import RunLog
 from schemas.captions import Fields, Pair
 from schemas.errors import ModelError
@@ -105,15 +105,23 @@ def _prepare(pairs: Sequence[Pair], config: TrainConfig) -> tuple[Any, Captioner
 
 def claims_of(net: Captioner, tokenizer: Any, examples: Sequence[Example], batch: int = 32) -> evaluate.Tally:
     """Caption examples densely, and count their claims against the truth, where it is known."""
-    counted = evaluate.Tally()
     known = [(e, e.record) for e in examples if e.record is not None]
-    for group in by_shape([e for e, _ in known]):
+    texts = captions_of(net, tokenizer, [e for e, _ in known], "dense", _DENSE_TOKENS, batch)
+    return evaluate.tally((_read(text), record) for text, (_, record) in zip(texts, known))
+
+
+def captions_of(
+    net: Captioner, tokenizer: Any, examples: Sequence[Example], kind: str, max_tokens: int, batch: int = 32
+) -> list[str]:
+    """One caption of a kind for each example, greedy, in their order."""
+    written: dict[int, str] = {}
+    for group in by_shape(examples):
         for start in range(0, len(group), batch):
             part = group[start : start + batch]
-            frames = torch.from_numpy(np.stack([known[i][0].frames for i in part]))
-            for i, ids in zip(part, net.write(frames, DENSE_ID, max_tokens=_DENSE_TOKENS)):
-                counted.add(_read(decode(tokenizer, ids)[0]), known[i][1])
-    return counted
+            frames = torch.from_numpy(np.stack([examples[i].frames for i in part]))
+            rows = net.write(frames, KIND_ID[kind], max_tokens=max_tokens)
+            written.update((i, decode(tokenizer, ids)[0]) for i, ids in zip(part, rows))
+    return [written[i] for i in range(len(examples))]
 
 
 def _read(text: str) -> Fields | None:

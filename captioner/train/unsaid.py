@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from schemas.captions import Fields
-from schemas.claims import EVENT, Claim, claims_of, struck
-from schemas.language import NUM_VARIANTS, render_dense, render_short
+from schemas.claims import EVENT, struck
+from schemas.language import Claim, claims_of, render_dense, render_short
 
 _EACH = 0.25
 """Chance of each claim to stay unsaid, in a caption that leaves some out."""
@@ -43,17 +43,6 @@ def deciding(names: Sequence[str], group: Sequence[int]) -> list[int]:
 def _group(claim: Claim, names: Mapping[str, Any]) -> str:
     of_place = f"{claim.field}.{claim.place}"
     return of_place if of_place in names else claim.field
-
-
-def wording_of(kind: str, text: str, record: Fields | None) -> int | None:
-    """Which wording of its record a caption is; None if it is none of them."""
-    if record is None:
-        return None
-    told = render_short if kind == "short" else render_dense
-    try:
-        return next((v for v in range(NUM_VARIANTS) if told(record, v) == text), None)
-    except ValueError:  # a record that the language cannot carry
-        return None
 
 
 def leave_out(

@@ -15,8 +15,8 @@ from captioner.train.likelihood import ids_of, prefixes, token_scores
 from captioner.train.tokenizer import DENSE_ID
 from captioner.verify import Evidence
 from schemas.captions import Fields
-from schemas.claims import COUNT, Claim, alternatives, changed, claims_of, vocabulary
-from schemas.language import COUNT_WORDS, render_dense
+from schemas.claims import COUNT, alternatives, changed, vocabulary
+from schemas.language import COUNT_WORDS, Claim, claims_of, render_dense
 
 WORDINGS = (0, 1)
 

@@ -122,7 +122,7 @@ def _text(found: Mapping[str, Any]) -> str:
             a["name"],
             a["says"],
             f"{a['steps']}",
-            f"{a['cpu_s']['training']:.0f} + {a['cpu_s']['sampling']:.0f}",
+            report.spent(a),
             *(report.interval(a["alignment"][s]["all"]) for s in _STYLES),
             *(report.interval(a["against_first"][s], sign=True) for s in _STYLES),
         ]
@@ -135,8 +135,7 @@ def _text(found: Mapping[str, Any]) -> str:
         report.table(header, body),
     ]
     parts += [alignment.by_attribute(found["arms"], style) for style in _STYLES]
-    parts.append("\n".join(f"- {line}" for line in found["came_out"]))
-    return "\n\n".join(parts)
+    return report.joined(parts, found["came_out"])
 
 
 def _picture(found: Mapping[str, Any]) -> bytes:

@@ -127,7 +127,7 @@ def _text(found: Mapping[str, Any]) -> str:
             f"{a['clips']}",
             f"{a['seconds_of_footage']:.0f}",
             f"{a['steps']}",
-            f"{a['cpu_s']['training']:.0f} + {a['cpu_s']['sampling']:.0f}",
+            report.spent(a),
             report.interval(a["validation_loss"]),
             report.interval(a["loss_against_first"], sign=True),
             *(
@@ -148,8 +148,7 @@ def _text(found: Mapping[str, Any]) -> str:
     ]
     if judged:
         parts.append(alignment.by_attribute(arms, "dense"))
-    parts.append("\n".join(f"- {line}" for line in found["came_out"]))
-    return "\n\n".join(parts)
+    return report.joined(parts, found["came_out"])
 
 
 def _picture(found: Mapping[str, Any]) -> bytes:

@@ -205,7 +205,7 @@ def _text(found: Mapping[str, Any]) -> str:
             f"{a['clips']}",
             f"{a['samples_seen']:.0f}",
             f"{a['tokens_seen']:.0f}",
-            f"{a['cpu_s']['training']:.0f} + {a['cpu_s']['sampling']:.0f}",
+            report.spent(a),
         ]
         for a in found["arms"]
     ]
@@ -214,14 +214,14 @@ def _text(found: Mapping[str, Any]) -> str:
         if found["clips_left_out"]
         else ""
     )
-    return "\n\n".join(
+    return report.joined(
         [
             "A subject is whole where its mask touches no edge and covers at most half of the picture. Intervals: "
             f"{found['interval']}.{left}",
             report.table(header, body),
             report.table(["arm", "steps", "clips", "samples seen", "tokens seen", "CPU s"], costs),
-            "\n".join(f"- {line}" for line in found["came_out"]),
-        ]
+        ],
+        found["came_out"],
     )
 
 

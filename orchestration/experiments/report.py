@@ -10,7 +10,6 @@ import io
 import json
 import os
 import platform
-import re
 import shlex
 import sys
 import textwrap
@@ -22,6 +21,7 @@ import numpy as np
 
 from orchestration.ask import Answer
 from orchestration.experiments.bench import Bench, Run, name_of
+from orchestration.machine import processor
 from schemas.ids import canonical_json
 
 if TYPE_CHECKING:
@@ -180,10 +180,8 @@ def sheet(runs: Sequence[Run], style: str) -> bytes:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, load and versions; never a name or an address."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = re.search(r"model name\s*:\s*(.+)", text)
     return {
-        "cpu": model.group(1).strip() if model else platform.machine(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "load_at_end": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
@@ -206,3 +204,13 @@ def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """Markdown."""
     lines = [header, ["---"] * len(header), *body]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def spent(arm: Mapping[str, Any]) -> str:
+    """CPU seconds of an arm for the table, training and sampling."""
+    return f"{arm['cpu_s']['training']:.0f} + {arm['cpu_s']['sampling']:.0f}"
+
+
+def joined(parts: Sequence[str], came_out: Sequence[str]) -> str:
+    """The report's text: its parts, and what came out as a list."""
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in came_out)])

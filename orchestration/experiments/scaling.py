@@ -149,7 +149,7 @@ def _text(found: Mapping[str, Any]) -> str:
             f"{a['steps']}",
             f"{a['flops']:.3g}",
             f"{a['parameters']:,}",
-            f"{a['cpu_s']['training']:.0f} + {a['cpu_s']['sampling']:.0f}",
+            report.spent(a),
             report.interval(a["validation_loss"]),
             report.interval(a["loss_against_first"], sign=True),
             *([report.interval(a["alignment"]["dense"]["all"])] if judged else []),
@@ -164,8 +164,7 @@ def _text(found: Mapping[str, Any]) -> str:
     ]
     if judged:
         parts.append(alignment.by_attribute(arms, "dense"))
-    parts.append("\n".join(f"- {line}" for line in found["came_out"]))
-    return "\n\n".join(parts)
+    return report.joined(parts, found["came_out"])
 
 
 def _picture(found: Mapping[str, Any]) -> bytes:

@@ -20,9 +20,9 @@ from pipelines.execute import run_stage
 from pipelines.manifest.gate import CAPTION_RULES, gate_rules, judged
 from schemas import batches
 from schemas.captions import CAPTION_CLAIMS, CAPTIONS, PAIRS, Fields, Subject
-from schemas.claims import Claim, changed, claims_of, struck, vocabulary
+from schemas.claims import changed, struck, vocabulary
 from schemas.errors import ConfigError
-from schemas.language import NUM_VARIANTS, UNCHECKED, claims, parse, render_dense, split_sentences
+from schemas.language import NUM_VARIANTS, UNCHECKED, Claim, claims, claims_of, parse, render_dense, split_sentences
 from schemas.store import Store
 from tests.captioner.worlds import footage, record
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from schemas.captions import Fields, Subject
-from schemas.claims import claims_of
-from schemas.language import UNCHECKED, parse, render_dense, render_short
+from schemas.language import UNCHECKED, claims_of, parse, render_dense, render_short
 from schemas.rendering import Generator, RenderPolicy, Texts, as_json, dropped, fitted, importance, render
 
 RECORD = Fields(
