@@ -24,8 +24,9 @@ def forward_flops(samples: Iterable[tuple[int, int]], config: ModelConfig, chann
         text = 4 * words * text_width * width  # keys and values of the text
         scores = 4 * tokens * tokens * width + 4 * tokens * words * width
         modulation = 2 * 2 * 6 * width * width  # two rows per sample
+        beside = 2 * 27 * tokens * width if config.local else 0
         ends = 4 * tokens * channels * width  # embedding and head
-        total += int(depth * (linear + text + scores + modulation) + ends)
+        total += int(depth * (linear + text + scores + modulation + beside) + ends)
     return total
 
 

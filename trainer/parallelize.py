@@ -191,16 +191,18 @@ def parallelize(
 
 
 def _compile(block: Any, compiler: str, device: str) -> None:
-    """Attention on a CPU stays out of it: it loops over a pack's lengths, and each other number of them would be a
-    program of its own (torch gives up at eight and runs the whole block uncompiled)."""
+    """Attention on a CPU stays out of it, and so do convolutions: they loop over a pack's lengths or sizes, and each
+    other number of them would be a program of its own (torch gives up at eight and runs the whole block uncompiled)."""
     import torch
 
     from trainer.model.block import Attention
+    from trainer.model.local import Local
 
-    if device == "cpu":
-        for part in block.modules():
-            if isinstance(part, Attention):
-                part.attend = torch.compiler.disable(part.attend)
+    for part in block.modules():
+        if isinstance(part, Attention) and device == "cpu":
+            part.attend = torch.compiler.disable(part.attend)
+        if isinstance(part, Local):
+            part.beside = torch.compiler.disable(part.beside)
     block.compile(dynamic=True, backend=compiler)
 
 

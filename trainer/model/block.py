@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from trainer.model.attention import Segments, attention
+from trainer.model.local import Boxes, Local
 from trainer.model.rope import rotate
 
 
@@ -64,10 +65,11 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention to text, MLP; the first and the last are modulated."""
+    """Self-attention, cross-attention to text, MLP; the first and the last are modulated.  `local` adds neighbours."""
 
-    def __init__(self, width: int, heads: int, text_width: int, mlp_ratio: float) -> None:
+    def __init__(self, width: int, heads: int, text_width: int, mlp_ratio: float, local: bool = False) -> None:
         super().__init__()
+        self.local = Local(width) if local else None
         self.modulation = nn.Linear(width, 6 * width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
@@ -89,7 +91,10 @@ class Block(nn.Module):
         own: Segments,
         to_text: Segments,
         positions: tuple[torch.Tensor, torch.Tensor],
+        around: Boxes | None = None,
     ) -> torch.Tensor:
+        if self.local is not None and around is not None:
+            x_LD = x_LD + self.local(x_LD, around)
         rows = self.modulation(functional.silu(condition_RD)).index_select(0, row_L)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = rows.chunk(6, dim=-1)
         h = self.norm_attention(x_LD) * (1 + scale_a) + shift_a

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from schemas.ids import CHANGED_ONLY
+
 SIZES = {  # depth, width, heads
     "nano": (2, 32, 2),
     "tiny": (4, 96, 3),
@@ -51,6 +53,9 @@ class ModelConfig:
     linear_guess: bool = False
     """Predict only what the best linear guess of the velocity leaves over, which has unit variance at every noise level
     (EDM's preconditioning): a narrow model then need not pass the noise through itself."""
+    local: bool = dataclasses.field(default=False, metadata=CHANGED_ONLY)
+    """Each block begins by adding a depthwise 3 x 3 x 3 convolution over its sample (`model/local.py`), so that
+    attention need not find neighbours, which in small models and short runs is most of what there is to learn."""
     text: TextConfig = TextConfig()
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from torch.nn import functional
 from trainer.model.attention import segments
 from trainer.model.block import Block
 from trainer.model.config import SIZES, ModelConfig
+from trainer.model.local import boxes
 from trainer.model.rope import angles
 from trainer.model.text import text_encoder
 
@@ -72,7 +73,9 @@ class DiT(nn.Module):
         self.embed = nn.Linear(token_channels, width)
         self.noise = nn.Sequential(nn.Linear(_T_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
         self.pooled = nn.Linear(self.text.width, width)
-        self.blocks = nn.ModuleList(Block(width, heads, self.text.width, config.mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, self.text.width, config.mlp_ratio, config.local) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, token_channels)
@@ -94,9 +97,10 @@ class DiT(nn.Module):
         levels = torch.cat([pack.t, torch.zeros_like(pack.t)])
         condition = self.noise(noise_features(levels)) + self.pooled(_means(text, text_lengths)).repeat(2, 1)
         row = sample_index(pack.lengths, device) + pack.given.long() * len(pack.lengths)
+        around = boxes(pack.positions, pack.lengths) if self.config.local else None
         x = self.embed(pack.x)
         for block in self.blocks:
-            x = block(x, condition, row, text, own, to_text, positions)
+            x = block(x, condition, row, text, own, to_text, positions, around)
         shift, scale = self.modulation(functional.silu(condition)).index_select(0, row).chunk(2, dim=-1)
         velocity = self.head(self.norm(x) * (1 + scale) + shift)
         if not self.config.linear_guess:
