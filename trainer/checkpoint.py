@@ -30,15 +30,6 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
     return {f"optimizer.{i}.{k}": v for i, values in state.items() for k, v in values.items()}
 
 
-def begin_adam(optimizer: torch.optim.Optimizer) -> None:
-    """Give every parameter the state that Adam gives it at its first step, so that there is what to restore into."""
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            if not optimizer.state[p]:
-                moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
-                optimizer.state[p] = {"step": torch.tensor(0.0), **moments}
-
-
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
     """The inverse of `optimizer_tensors`."""
     state: dict[int, dict[str, torch.Tensor]] = {}

@@ -83,8 +83,12 @@ class OptimizerConfig:
 
     steps: int = 1000
     """Optimiser steps."""
+    kind: str = dataclasses.field(default="adamw", metadata=CHANGED_ONLY)
+    """adamw, or muon: matrices of blocks follow momentum made orthogonal, the rest AdamW. Not for sharded weights."""
     learning_rate: float = 2e-3
-    """Peak; DiT uses 1e-4 at width 1152, small models take more."""
+    """Peak of AdamW's rate; DiT uses 1e-4 at width 1152, small models take more."""
+    matrix_rate: float = dataclasses.field(default=0.02, metadata=CHANGED_ONLY)
+    """Peak of Muon's rate: the largest singular value of a matrix's step. It follows the same schedule."""
     warmup_steps: int = 50
     """Steps of linear warm-up; then cosine to `final_rate` of the peak."""
     final_rate: float = 0.05
@@ -116,6 +120,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.learning_rate <= 0 or not 0 <= self.ema < 1 or len(self.betas) != 2:
             raise ValueError("steps >= 1, learning_rate > 0, ema in [0, 1) and two betas are needed")
+        if self.kind not in ("adamw", "muon") or self.matrix_rate <= 0:
+            raise ValueError(f"kind must be adamw or muon, got `{self.kind}`, and matrix_rate over 0")
         if self.spike < 0 or 0 < self.spike <= 1 or self.capsules < 0:
             raise ValueError("spike must be 0 or over 1, and capsules at least 0")
         check_name(self.device)

@@ -82,10 +82,23 @@ class Muon(torch.optim.Optimizer):
                     self._adam(p, p.grad, group)
         return loss
 
-    def _matrix(self, p: torch.nn.Parameter, grad: torch.Tensor, group: dict[str, Any]) -> None:
-        state = self.state[p]
-        if not state:
+    def begin(self) -> None:
+        """Give every parameter the state that its first step gives it, so that there is what to restore into."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                self._begun(p, group)
+
+    def _begun(self, p: torch.nn.Parameter, group: dict[str, Any]) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[p]
+        if not state and group["matrix"]:
             state["momentum"] = torch.zeros_like(p)
+        elif not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
+        return state
+
+    def _matrix(self, p: torch.nn.Parameter, grad: torch.Tensor, group: dict[str, Any]) -> None:
+        state = self._begun(p, group)
         state["momentum"].lerp_(grad, 1 - group["momentum"])
         ahead = grad.lerp(state["momentum"], group["momentum"])  # Nesterov
         flat = ahead.flatten(1)
@@ -93,10 +106,7 @@ class Muon(torch.optim.Optimizer):
         p.sub_(orthogonal(flat).view_as(p), alpha=size)
 
     def _adam(self, p: torch.nn.Parameter, grad: torch.Tensor, group: dict[str, Any]) -> None:
-        state = self.state[p]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
-            state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
+        state = self._begun(p, group)
         state["step"] += 1
         beta1, beta2 = group["betas"]
         state["mean"].lerp_(grad, 1 - beta1)

@@ -3,8 +3,8 @@
 The estimand is the mean over the step's samples of per-sample means, divided by the number of samples in the
 whole step, however many packs or processes it is spread over.  Everything random is keyed by sample and visit
 (`data.py`), order and packs by step (`plan.py`), so a run killed at any moment and started again ends with
-the same bytes, and one on other processes sees the same rows in the same steps.  Recipe: AdamW, warm-up and cosine,
-gradient clipping, steps that spike are skipped (`guard.py`), an average of the weights (EMA).
+the same bytes, and one on other processes sees the same rows in the same steps.  Recipe: AdamW or Muon, warm-up and
+cosine, gradient clipping, steps that spike are skipped (`guard.py`), an average of the weights (EMA).
 
 Source: SD3, arXiv:2403.03206.  Cost: printed as tokens per second and MFU while it runs (`meter.py`).
 """
@@ -22,7 +22,7 @@ import torch
 from pipelines.execute import Progress, RunLog
 from schemas.ledger import LedgerRow
 from trainer import capsule
-from trainer.checkpoint import begin_adam, optimizer_tensors
+from trainer.checkpoint import optimizer_tensors
 from trainer.config import DrawConfig, OptimizerConfig
 from trainer.data import Batch, Drawn, Samples, batch_of, draw_visit
 from trainer.diary import Diary
@@ -33,6 +33,7 @@ from trainer.guard import Guard
 from trainer.launch import LaunchConfig
 from trainer.meter import Meter, gemm_rate
 from trainer.model.dit import DiT
+from trainer.optimizer import optimizer_of
 from trainer.parallelize import ALONE, World, deal, parallelize
 from trainer.plan import Plan, Visit
 from trainer.shapes import Compression
@@ -87,14 +88,8 @@ class Trainer:
         self.config, self.draw, self.flow, self.sizes, self.manifest = optimizer, draw, flow, sizes, manifest
         self.spread = parallelize(self.model, self.world, launch.mode, launch.recompute, launch.blocks_by)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        self._adam = torch.optim.AdamW(
-            model.parameters(),
-            lr=optimizer.learning_rate,
-            betas=(optimizer.betas[0], optimizer.betas[1]),
-            eps=optimizer.epsilon,
-            weight_decay=optimizer.weight_decay,
-        )
-        begin_adam(self._adam)
+        sharded = launch.mode == "shard" and self.world.size > 1
+        self._optimizer = optimizer_of(model, optimizer, sharded=sharded)
         self.guard = Guard(optimizer.spike)
         self.feed = Feed(self._prepare, optimizer.steps)
         self.step = 0
@@ -112,9 +107,9 @@ class Trainer:
         """
         ready = self.feed.get(self.step)
         rate = self.config.rate(self.step)
-        for group in self._adam.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._adam.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         mine: list[LedgerRow] = []
         for number, batch in ready.packs:
             with self.spread.backward(last=number == ready.packs[-1][0]):
@@ -141,7 +136,7 @@ class Trainer:
             self._keep(capsules, skipped, rows, norm)
         else:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_norm, total)
-            self._adam.step()
+            self._optimizer.step()
             self._follow()
         self.step += 1
         return Stepped(rows, metrics, sum(self.world.gathered([ready.flops])), skipped)
@@ -239,7 +234,7 @@ class Trainer:
         """Everything a snapshot holds."""
         weights = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         average = {f"average.{k}": v for k, v in self.average.items()}
-        return {**weights, **average, **optimizer_tensors(self._adam), "guard": self.guard.state}
+        return {**weights, **average, **optimizer_tensors(self._optimizer), "guard": self.guard.state}
 
     def restore(self, snapshots: Snapshots) -> None:
         """Go on where the newest snapshot was taken.
