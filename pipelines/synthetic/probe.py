@@ -112,11 +112,11 @@ def _core_color(frame: Frame, mask: Mask) -> npt.NDArray[np.float64]:
 def _shape(masks: list[Mask]) -> str:
     """Shape that overlaps best, over the frames in which the piece is whole (all, if it never is)."""
     whole = [m for m in masks if not (m[0].any() or m[-1].any() or m[:, 0].any() or m[:, -1].any())]
-    scores = np.array([[_overlap(m, shape) for shape in SHAPES] for m in whole or masks])
+    scores = np.array([[overlap(m, shape) for shape in SHAPES] for m in whole or masks])
     return SHAPES[int(np.argmax(scores.mean(axis=0)))]
 
 
-def _overlap(mask: Mask, shape: str) -> float:
+def overlap(mask: Mask, shape: str) -> float:
     """Intersection over union of a piece and a shape of its area and centre."""
     import cv2
 
