@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from pipelines.execute import Progress
-from pipelines.synthetic.probe import overlap, pieces, probe
+from pipelines.synthetic.probe import is_whole, overlap, pieces, probe
 from pipelines.synthetic.prompts import PromptsConfig, make_prompt
 from pipelines.synthetic.render import render_clip
 from pipelines.synthetic.world import ASPECTS, COLORS, MOTIONS, SHAPES, WorldConfig, captions, generator, sample_scene
@@ -183,7 +183,7 @@ def seen(prompts: list[Prompt], videos: dict[str, Pictures]) -> dict[str, float]
         for name, value in wanted.items():
             right[name].append(found.get(name) == value)
         for mask in pieces(videos[p.prompt_id]):
-            if mask is not None and not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()):
+            if mask is not None and is_whole(mask):
                 overlaps.append(max(overlap(mask, shape) for shape in SHAPES))
     return {n: float(np.mean(v)) for n, v in right.items()} | {"whole": float(np.mean(overlaps or [0.0]))}
 

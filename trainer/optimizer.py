@@ -28,10 +28,9 @@ def optimizer_of(model: nn.Module, config: OptimizerConfig, *, sharded: bool = F
                 "muon needs whole matrices and launch.mode=shard keeps slices: set launch.mode to replicate, "
                 "or dit.optimizer.kind to adamw"
             )
-        turned = {name for name, p in model.named_parameters() if _is_map(name, p)}
         muon = Muon(
-            [p for name, p in model.named_parameters() if name in turned],
-            [p for name, p in model.named_parameters() if name not in turned],
+            [p for name, p in model.named_parameters() if _is_map(name, p)],
+            [p for name, p in model.named_parameters() if not _is_map(name, p)],
             lr=config.learning_rate,
             matrix_ratio=config.matrix_rate / config.learning_rate,
             momentum=_MOMENTUM,

@@ -111,9 +111,14 @@ def _core_color(frame: Frame, mask: Mask) -> npt.NDArray[np.float64]:
 
 def _shape(masks: list[Mask]) -> str:
     """Shape that overlaps best, over the frames in which the piece is whole (all, if it never is)."""
-    whole = [m for m in masks if not (m[0].any() or m[-1].any() or m[:, 0].any() or m[:, -1].any())]
+    whole = [m for m in masks if is_whole(m)]
     scores = np.array([[overlap(m, shape) for shape in SHAPES] for m in whole or masks])
     return SHAPES[int(np.argmax(scores.mean(axis=0)))]
+
+
+def is_whole(mask: Mask) -> bool:
+    """Whether a piece touches no edge of the picture."""
+    return not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
 
 
 def overlap(mask: Mask, shape: str) -> float:

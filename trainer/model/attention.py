@@ -11,10 +11,13 @@ Cost: one call per distinct length.  Source: NaViT, arXiv:2307.06304.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch.nn import functional
+
+Kind = TypeVar("Kind", int, tuple[int, int, int])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,22 @@ def _starts(lengths: Sequence[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
+def samples_alike(
+    kinds: Sequence[Kind], lengths: Sequence[int]
+) -> tuple[dict[Kind, tuple[list[int], np.ndarray]], np.ndarray]:
+    """A pack's samples by their kind, in order of kinds: members, and their positions in the pack (members, length).
+
+    Samples of one kind are of one length.  Also returns the positions that put all of them, one after the other, back
+    into pack order.
+    """
+    starts, found = _starts(lengths), {}
+    for kind in sorted(set(kinds)):
+        members = [i for i, k in enumerate(kinds) if k == kind]
+        found[kind] = (members, starts[members][:, None] + np.arange(lengths[members[0]]))
+    order = np.concatenate([positions.reshape(-1) for _, positions in found.values()])
+    return found, np.argsort(order, kind="stable")
+
+
 def segments(lengths_q: Sequence[int], lengths_k: Sequence[int], device: torch.device | str = "cpu") -> Segments:
     """Plan attention for samples of these lengths; the lists are equal for self-attention.
 
@@ -55,21 +74,18 @@ def segments(lengths_q: Sequence[int], lengths_k: Sequence[int], device: torch.d
     if len(lengths_q) != len(lengths_k) or not lengths_q or min(lengths_k) < 1 or min(lengths_q) < 1:
         raise ValueError(f"every sample needs queries and keys, got lengths {list(lengths_q)} and {list(lengths_k)}")
     starts_q, starts_k = _starts(lengths_q), _starts(lengths_k)
-    groups, order = [], []
-    for length in sorted(set(lengths_q)):
-        members = [i for i, n in enumerate(lengths_q) if n == length]
-        queries = starts_q[members][:, None] + np.arange(length)
+    alike, restore = samples_alike(lengths_q, lengths_q)
+    groups = []
+    for members, queries in alike.values():
         counts = np.array([lengths_k[i] for i in members])
         place = np.arange(counts.max())
         real = place < counts[:, None]
         keys = starts_k[members][:, None] + np.where(real, place, 0)
         mask = None if real.all() else torch.from_numpy(real[:, None, None, :]).to(device)
         groups.append(Group(torch.from_numpy(queries).to(device), torch.from_numpy(keys).to(device), mask))
-        order.append(queries.reshape(-1))
-    restore = torch.from_numpy(np.argsort(np.concatenate(order), kind="stable")).to(device)
     return Segments(
         tuple(groups),
-        restore,
+        torch.from_numpy(restore).to(device),
         torch.from_numpy(starts_q).to(device, torch.int32),
         torch.from_numpy(starts_k).to(device, torch.int32),
         int(max(lengths_q)),

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trainer.model.attention import samples_alike
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Boxes:
@@ -34,19 +36,16 @@ def boxes(positions_L3: torch.Tensor, lengths: Sequence[int]) -> Boxes:
         ValueError: If a sample is not made of whole frames.
     """
     ends = torch.stack([part[:, 1:].amax(dim=0) for part in positions_L3.split(list(lengths))])
-    groups: dict[tuple[int, int, int], list[torch.Tensor]] = {}
-    begin = 0
+    shapes = []
     for (rows, columns), length in zip((ends.long() + 1).tolist(), lengths):
         if length % (rows * columns):
             raise ValueError(f"a sample of {length} tokens is not made of frames of {rows} x {columns}")
-        shape = (length // (rows * columns), rows, columns)
-        groups.setdefault(shape, []).append(torch.arange(begin, begin + length))
-        begin += length
-    joined = {shape: torch.cat(parts) for shape, parts in sorted(groups.items())}
+        shapes.append((length // (rows * columns), rows, columns))
+    alike, restore = samples_alike(shapes, lengths)
     device = positions_L3.device
     return Boxes(
-        tuple((shape, at.to(device)) for shape, at in joined.items()),
-        torch.argsort(torch.cat(list(joined.values()))).to(device),
+        tuple((shape, torch.from_numpy(at).flatten().to(device)) for shape, (_, at) in alike.items()),
+        torch.from_numpy(restore).to(device),
     )
 
 
