@@ -151,8 +151,11 @@ def draw_visit(
     def generator(purpose: str) -> np.random.Generator:
         return randomness.generator(seed, visit.clip_id, visit.visit, purpose)
 
-    task = draw(config.weights(), sample.grid, sample.views, generator("task"))
-    layout = task.draw(sample.grid, sample.views, generator("what is given"))
+    grid, views, weights = sample.grid, sample.views, config.weights()
+    if visit.image:
+        grid, views, weights = dataclasses.replace(grid, frames=1), Views(), {"text_to_image": 1.0}
+    task = draw(weights, grid, views, generator("task"))
+    layout = task.draw(grid, views, generator("what is given"))
     if generator("no caption").random() < config.no_caption:
         caption, text = "none", ""
     else:
@@ -163,10 +166,10 @@ def draw_visit(
         layout=layout,
         caption=caption,
         text=text,
-        t=draw_t(generator("t"), sample.grid.num_tokens, flow),
-        given=layout.given(sample.grid).reshape(-1),
-        noise=randomness.noise(seed, visit.clip_id, visit.visit, (sample.grid.num_tokens, channels)),
-        positions=coordinates(sample.grid, sample.seconds_per_frame, sizes, layout.times()),
+        t=draw_t(generator("t"), grid.num_tokens, flow),
+        given=layout.given(grid).reshape(-1),
+        noise=randomness.noise(seed, visit.clip_id, visit.visit, (grid.num_tokens, channels)),
+        positions=coordinates(grid, sample.seconds_per_frame, sizes, layout.times()),
     )
 
 

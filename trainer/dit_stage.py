@@ -43,7 +43,7 @@ from trainer.model.config import ModelConfig, TextConfig
 from trainer.model.dit import DiT, num_parameters
 from trainer.model.text import train_tokenizer
 from trainer.parallelize import ALONE, World, check_packs
-from trainer.plan import Plan, Row
+from trainer.plan import Plan, plan_rows
 from trainer.selection import choose
 from trainer.shapes import Compression
 from trainer.snapshots import Snapshots
@@ -233,7 +233,7 @@ def build(
         words = [t for r in rows for t in (r["short"], r["dense"]) if t] if texts is None else list(texts)
         tokenizer = train_tokenizer(words, config.model.text)
     samples = Samples(store, [*rows, *held], patch)
-    plan = Plan(manifest, {r["clip_id"]: Row(tokens=r["tokens"], weight=r["weight"]) for r in rows}, config.plan)
+    plan = Plan(manifest, plan_rows(rows), config.plan)
     model = DiT(config.model, rows[0]["channels"] * patch * patch, tokenizer)
     if begun is not None:
         model.load_state_dict(begun.weights)

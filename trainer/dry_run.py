@@ -17,7 +17,7 @@ from trainer.flops import step_flops
 from trainer.model.config import SIZES
 from trainer.model.dit import DiT, num_parameters
 from trainer.model.text import encode, train_tokenizer
-from trainer.plan import Plan, Row
+from trainer.plan import Plan, plan_rows
 
 _STEPS_LOOKED_AT = 200
 _ACTIVATION_FLOATS = 34  # per token, block and width: what backward keeps of a block with an MLP of ratio 4
@@ -73,15 +73,17 @@ def forecast(rows: Sequence[Mapping[str, Any]], skipped: Mapping[str, str], sett
         else config.model.text.max_tokens
         for r in rows
     }
-    table = {r["clip_id"]: Row(tokens=r["tokens"], weight=r["weight"]) for r in rows}
-    plan = Plan(rows[0]["manifest"], table, config.plan)
-    looked_at = min(config.optimizer.steps, _STEPS_LOOKED_AT)
+    plan = Plan(rows[0]["manifest"], plan_rows(rows), config.plan)
+    steps = config.optimizer.steps
+    looked_at = (
+        steps if config.plan.image_epochs else min(steps, _STEPS_LOOKED_AT)
+    )  # epochs of images are unlike others
     packs = [plan.step(n) for n in range(looked_at)]
-    seen = [v.clip_id for v in itertools.chain.from_iterable(p for step in packs for p in step)]
-    samples = [(table[c].tokens, words[c]) for c in seen]
+    seen = list(itertools.chain.from_iterable(p for step in packs for p in step))
+    samples = [(plan.tokens(v), words[v.clip_id]) for v in seen]
     flops = step_flops(samples, config.model, channels, model.text.width) / looked_at
     parameters = num_parameters(model)
-    largest = max(sum(table[v.clip_id].tokens for v in pack) for step in packs for pack in step)
+    largest = max(sum(plan.tokens(v) for v in pack) for step in packs for pack in step)
     depth, width, _ = SIZES[config.model.size]
     return Forecast(
         manifest=rows[0]["manifest"],
@@ -89,16 +91,16 @@ def forecast(rows: Sequence[Mapping[str, Any]], skipped: Mapping[str, str], sett
         skipped=skipped,
         tokens=sum(r["tokens"] for r in rows),
         longest_tokens=max(r["tokens"] for r in rows),
-        steps=config.optimizer.steps,
+        steps=steps,
         packs_per_step=config.plan.packs_per_step,
-        epochs=round(len(seen) / looked_at * config.optimizer.steps / len(rows), 2),
+        epochs=round(len(seen) / looked_at * steps / len(rows), 2),
         fill=round(plan.fill(looked_at), 4),
         padding_tokens=0,
         parameters=parameters,
         state_bytes=4 * 5 * parameters,
         activation_bytes=4 * largest * depth * width * _ACTIVATION_FLOATS,
         flops_per_step=flops,
-        flops=flops * config.optimizer.steps,
+        flops=flops * steps,
     )
 
 

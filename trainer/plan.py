@@ -6,14 +6,19 @@ and gets the same packs.  Each epoch is its own shuffle of every row; a row of w
 twice per epoch, by a draw that depends on the row and the epoch alone.  Epochs follow each other without a
 seam, so that the last pack of an epoch is as full as any other.
 
+The first epochs may be of images: each clip's first latent frame, which holds one picture, with the clip's caption.
+What words say of a picture is learned from far fewer tokens then; Open-Sora and Movie Gen begin with images, too.
+
 Cost: packing restarts from step 0 after a resume (100,000 samples take under 1 s).
 """
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+from schemas.ids import CHANGED_ONLY
 from trainer import randomness
 from trainer.packing import pack_stream
 
@@ -28,12 +33,16 @@ class PlanConfig:
     """Samples that are packed together; a larger window fills better and shuffles no worse."""
     packs_per_step: int = 1
     """Packs of one optimiser step, over all processes."""
+    image_epochs: int = dataclasses.field(default=0, metadata=CHANGED_ONLY)
+    """Epochs at the start that see an image of each clip, its first latent frame, and nothing else of it."""
     seed: int = 0
     """Seed of order, noise, noise level, task and caption choice."""
 
     def __post_init__(self) -> None:
         if min(self.budget, self.window, self.packs_per_step) < 1:
             raise ValueError("budget, window and packs_per_step must be at least 1")
+        if self.image_epochs < 0:
+            raise ValueError(f"image_epochs must be at least 0, got {self.image_epochs}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +50,14 @@ class Row:
     """What the plan knows of a sample."""
 
     tokens: int
+    frames: int = 1
+    """Latent frames, each of as many tokens."""
     weight: float = 1.0
+
+
+def plan_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, Row]:
+    """What the plan knows of manifest rows with their latents, by clip."""
+    return {r["clip_id"]: Row(tokens=r["tokens"], frames=r["latent_frames"], weight=r["weight"]) for r in rows}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -52,6 +68,8 @@ class Visit:
     epoch: int
     visit: int
     """How often the sample was seen before."""
+    image: bool = False
+    """Whether only the first latent frame is seen."""
 
 
 class Plan:
@@ -85,12 +103,14 @@ class Plan:
         """Whether a sample is trained on."""
         return clip_id in self._rows
 
-    def tokens(self, clip_id: str) -> int:
-        return self._rows[clip_id].tokens
+    def tokens(self, visit: Visit) -> int:
+        """Tokens that a visit sees."""
+        row = self._rows[visit.clip_id]
+        return row.tokens // row.frames if visit.image else row.tokens
 
     def fill(self, steps: int) -> float:
         """Share of the budget that the first `steps` steps fill."""
-        used = sum(self.tokens(v.clip_id) for s in range(steps) for pack in self.step(s) for v in pack)
+        used = sum(self.tokens(v) for s in range(steps) for pack in self.step(s) for v in pack)
         return used / (steps * self.config.packs_per_step * self.config.budget)
 
     def _visits(self) -> Iterator[tuple[Visit, int]]:
@@ -105,6 +125,6 @@ class Plan:
             if not turn and epoch > 10_000:
                 raise ValueError("no row has a weight that lets it be drawn")
             for i in randomness.generator(self.config.seed, self._key, epoch, "order").permutation(len(turn)):
-                clip_id = turn[i]
-                yield Visit(clip_id, epoch, seen[clip_id]), self._rows[clip_id].tokens
-                seen[clip_id] += 1
+                visit = Visit(turn[i], epoch, seen[turn[i]], epoch < self.config.image_epochs)
+                yield visit, self.tokens(visit)
+                seen[visit.clip_id] += 1

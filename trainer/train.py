@@ -143,7 +143,7 @@ class Trainer:
 
     def _prepare(self, step: int) -> _Ready:
         packs = self.plan.step(step)
-        costs = [self._flops([(self.plan.tokens(v.clip_id), 0) for v in visits]) for visits in packs]
+        costs = [self._flops([(self.plan.tokens(v), 0) for v in visits]) for visits in packs]
         mine = deal(costs, self.world.size)[self.world.rank]
         made = []
         words: list[tuple[int, int]] = []

@@ -37,7 +37,7 @@ class InMemory:
 
     def drawn(self, drawn: Drawn) -> torch.Tensor:
         """A visit's clean tokens."""
-        return self.tokens(drawn.visit.clip_id)
+        return self.tokens(drawn.visit.clip_id)[: len(drawn.given)]
 
 
 def config(*settings: str) -> DitConfig:
@@ -59,7 +59,8 @@ def trainer(*settings: str, samples: Any = None, **how: Any) -> Trainer:
     data = samples or InMemory()
     texts = [t for s in data.rows.values() for t in (s.short, s.dense)]
     torch.manual_seed(randomness.torch_seed(of.plan.seed, "dit"))
-    plan = Plan("manifest0", {c: Row(tokens=s.grid.num_tokens) for c, s in data.rows.items()}, of.plan)
+    rows = {c: Row(tokens=s.grid.num_tokens, frames=s.grid.frames) for c, s in data.rows.items()}
+    plan = Plan("manifest0", rows, of.plan)
     return Trainer(
         DiT(of.model, CHANNELS, train_tokenizer(texts, of.model.text)),
         data,

@@ -81,6 +81,19 @@ def test_every_epoch_sees_every_row_once_and_visits_count_up() -> None:
     assert by_epoch[0] != by_epoch[1]
 
 
+@given(st.integers(0, 3), st.integers(1, 9))
+def test_first_epochs_of_images_see_the_first_latent_frame_of_every_row(epochs: int, frames: int) -> None:
+    table = {f"clip{i}": Row(tokens=frames * (i + 1), frames=frames) for i in range(12)}
+    plan = Plan("m", table, PlanConfig(budget=128, window=8, image_epochs=epochs))
+    packs = [p for n in range(60) for p in plan.step(n)]
+    seen = [v for p in packs for v in p]
+    assert {v.epoch for v in seen if v.image} == set(range(epochs))
+    assert all(v.image == (v.epoch < epochs) for v in seen)
+    assert all(sorted(v.clip_id for v in seen if v.epoch == e) == sorted(table) for e in range(epochs))
+    assert all(plan.tokens(v) == table[v.clip_id].tokens // (frames if v.image else 1) for v in seen)
+    assert all(sum(plan.tokens(v) for v in p) <= 128 for p in packs)
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.floats(0.2, 3.0))
 def test_a_weight_is_how_often_a_row_is_seen_per_epoch(weight: float) -> None:

@@ -26,6 +26,7 @@ from trainer.config import DitSettings
 from trainer.determinism import deterministic
 from trainer.diary import Diary
 from trainer.dit_stage import build, selected
+from trainer.plan import Visit
 from trainer.recipes import tiny
 from trainer.snapshots import Snapshots
 from trainer.stages import STAGES
@@ -133,6 +134,25 @@ def test_the_loss_of_a_step_is_the_mean_over_its_samples_whatever_the_packs(stor
     rows, metrics = made.train_step()
     assert {r.pack for r in rows} == {0, 1}
     assert metrics["loss"] == pytest.approx(sum(r.loss for r in rows) / len(rows), rel=1e-12)
+
+
+def test_an_epoch_of_images_trains_text_to_image_on_first_frames_and_then_goes_on_to_clips(store: Store) -> None:
+    config = override(tiny(), [*SETTINGS, "dit.plan.image_epochs=1"])
+    settings = DitSettings(dit=config.dit, shape=config.shape)
+    made = build(store, selected(store, settings)[0], settings, "manifest0")
+    rows = [row for _ in range(12) for row in made.train_step()[0]]
+    made.close()
+    grids = {c: s.grid for c, s in made.samples.rows.items()}
+    assert {r.epoch for r in rows} > {0, 1}
+    assert sorted(r.clip_id for r in rows if r.epoch == 0) == sorted(c for c in grids if made.plan.knows(c))
+    for r in rows:
+        grid = grids[r.clip_id]
+        assert r.tokens == grid.height * grid.width * (1 if r.epoch == 0 else grid.frames)
+        assert r.epoch > 0 or r.task == "text_to_image"
+    drawn, tokens = made._drawn([Visit(max(grids, key=lambda c: grids[c].frames), 0, 0, image=True)])
+    whole = made.samples.tokens(drawn[0].visit.clip_id)
+    assert torch.equal(tokens[0], whole[: len(tokens[0])])
+    assert len(tokens[0]) < len(whole)
 
 
 CHILD = """
