@@ -38,8 +38,10 @@ class Forecast:
     packs_per_step: int
     epochs: float
     """Passes over the rows."""
+    image_steps: int
+    """Steps at the start that see images."""
     fill: float
-    """Share of the budget that the first 200 steps fill."""
+    """Share of the budget that these steps fill, or the first 200 of them."""
     padding_tokens: int
     parameters: int
     state_bytes: int
@@ -93,6 +95,7 @@ def forecast(rows: Sequence[Mapping[str, Any]], skipped: Mapping[str, str], sett
         longest_tokens=max(r["tokens"] for r in rows),
         steps=steps,
         packs_per_step=config.plan.packs_per_step,
+        image_steps=sum(any(v.image for pack in step for v in pack) for step in packs),
         epochs=round(len(seen) / looked_at * steps / len(rows), 2),
         fill=round(plan.fill(looked_at), 4),
         padding_tokens=0,
@@ -119,6 +122,7 @@ def as_text(found: Forecast) -> str:
         *(f"  {count:>5}  {why}" for why, count in sorted(found.reasons.items(), key=lambda kv: -kv[1])),
         f"tokens        {found.tokens:,} a pass, longest sample {found.longest_tokens:,}",
         f"steps         {found.steps:,} of {found.packs_per_step} pack(s), {found.epochs:g} passes over the rows",
+        *([f"images        in the first {found.image_steps:,} steps, one of each clip"] if found.image_steps else []),
         f"fill          {found.fill:.2%} of the budget, {found.padding_tokens} padding tokens",
         f"model         {found.parameters:,} parameters",
         f"memory        {_size(found.state_bytes)} weights and optimiser, "

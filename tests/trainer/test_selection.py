@@ -101,15 +101,21 @@ def test_what_a_run_left_out_is_a_table_and_with_the_ledger_it_is_the_manifest(s
     assert all(left.values())
 
 
-def test_the_dry_run_says_what_the_run_then_does(store: Store) -> None:
-    wanted = settings()
+@pytest.mark.parametrize("images", [0, 1])
+def test_the_dry_run_says_what_the_run_then_does(store: Store, images: int) -> None:
+    changes = [f"dit.plan.image_epochs={images}"]
+    wanted = settings(*changes)
     found = forecast(*selected(store, wanted), wanted)
-    result = run_stage(DIT, store, tiny())
+    result = run_stage(DIT, store, override(tiny(), changes))
     ledger = store.read(LEDGER)
+    of_images = {r["step"] for r in ledger.to_pylist() if r["epoch"] < images}
+    assert found.image_steps == len(of_images)
+    assert bool(of_images) == bool(images)
     assert (found.rows, len(found.skipped)) == (result.metrics["rows"], result.metrics["rows_left_out"])
     assert found.parameters == result.metrics["parameters"]
     assert found.fill == result.metrics["fill"]
     assert found.epochs == pytest.approx(ledger.num_rows / found.rows, abs=0.01)
+    assert found.tokens == sum(r["tokens"] for r in selected(store, wanted)[0])
     assert found.state_bytes == 20 * found.parameters
 
 

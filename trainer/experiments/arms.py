@@ -94,7 +94,10 @@ SAME_ARM = {"blend-95": DENSE}
 def plain(
     settings: DitSettings, *, steps: int, seed: int, threads: int, validation: ValidationConfig | None = None
 ) -> DitSettings:
-    """A root's settings as an experiment uses them: one process, a schedule of its own, nothing looked at meanwhile."""
+    """A root's settings as an experiment uses them: one process, a schedule of its own, nothing looked at meanwhile.
+
+    No epochs of images either: they are counted for the whole run, and a short arm would see nothing else.
+    """
     dit = settings.dit
     optimizer = dataclasses.replace(
         dit.optimizer,
@@ -106,7 +109,7 @@ def plain(
         settings,
         dit=dataclasses.replace(
             dit,
-            plan=dataclasses.replace(dit.plan, seed=seed),
+            plan=dataclasses.replace(dit.plan, seed=seed, image_epochs=0),
             optimizer=optimizer,
             validation=validation or ValidationConfig(),
             watch=WatchConfig(),
