@@ -21,7 +21,7 @@ from trainer.config import TrainerConfig
 
 _REMEMBERED = "settings.json"
 _THOROUGH = (
-    "curation.synthetic.footage.num_videos=300",  # about 1,000 clips are kept
+    "curation.synthetic.footage.num_videos=1200",  # about 5,000 clips are kept
     "curation.synthetic.prompts.count=240",  # intervals of four points and less
 )
 _TINY = (
@@ -74,7 +74,7 @@ def thorough() -> Recipe:
 
     Run:     dailies demo --recipe thorough --root runs/thorough
     Expect:  autoencoder and DiT take at most 100 minutes of two free cores (`trainer/recipes.py` has the split);
-             footage, curation and captions about seven times the demo's time before that.
+             footage, curation and captions about an hour of one core before that.
     """
     return override(_compose("thorough"), _THOROUGH)
 
