@@ -128,7 +128,7 @@ class Rendered:
 
     def drawn(self, drawn: Drawn) -> torch.Tensor:
         """A visit's clean tokens."""
-        return self._tokens[drawn.visit.clip_id]
+        return self._tokens[drawn.visit.clip_id][: len(drawn.given)]
 
 
 def _pack(x: torch.Tensor, place: torch.Tensor, t: float, texts: list[str]) -> Pack:
@@ -251,10 +251,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     dit = DiT(config.model, args.channels * args.patch**2, train_tokenizer(texts, config.model.text))
     if config.model.linear_guess:
         dit.variance.copy_(torch.cat([data.tokens(c) for c in data.rows]).square().mean(0).clamp_min(1e-4))
+    rows = {c: Row(tokens=s.grid.num_tokens, frames=s.grid.frames) for c, s in data.rows.items()}
     trainer = Trainer(
         dit,
         data,  # type: ignore[arg-type]
-        Plan("trial", {c: Row(tokens=s.grid.num_tokens) for c, s in data.rows.items()}, config.plan),
+        Plan("trial", rows, config.plan),
         optimizer=config.optimizer,
         draw=config.draw,
         flow=config.flow,

@@ -26,9 +26,10 @@ def test_fewer_components_lose_little_and_have_mean_variance_one() -> None:
     assert 10 * np.log10(255**2 / error) > 24
 
 
-def test_a_trial_ends_with_everything_it_promises(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("more", ["", " --set plan.image_epochs=1"])
+def test_a_trial_ends_with_everything_it_promises(more: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = "--clips 20 --steps 3 --prompts 4 --set model.size=nano --set model.local=true --set optimizer.kind=muon"
-    found = trials.run(trials.arguments().parse_args(words.split()))
+    found = trials.run(trials.arguments().parse_args((words + more).split()))
     assert set(found["seen"]) == {"color", "background", "motion", "shape", "whole"}
     assert list(found["wrong_words"]) == [str(t) for t in (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)]
     assert found["samples"] > 3

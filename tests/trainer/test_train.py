@@ -44,8 +44,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return made
 
 
-def trainer(store: Store) -> Trainer:
-    config = override(tiny(), SETTINGS)
+def trainer(store: Store, *changes: str) -> Trainer:
+    config = override(tiny(), [*SETTINGS, *changes])
     settings = DitSettings(dit=config.dit, shape=config.shape)
     return build(store, selected(store, settings)[0], settings, "manifest0")
 
@@ -137,9 +137,7 @@ def test_the_loss_of_a_step_is_the_mean_over_its_samples_whatever_the_packs(stor
 
 
 def test_an_epoch_of_images_trains_text_to_image_on_first_frames_and_then_goes_on_to_clips(store: Store) -> None:
-    config = override(tiny(), [*SETTINGS, "dit.plan.image_epochs=1"])
-    settings = DitSettings(dit=config.dit, shape=config.shape)
-    made = build(store, selected(store, settings)[0], settings, "manifest0")
+    made = trainer(store, "dit.plan.image_epochs=1")
     rows = [row for _ in range(12) for row in made.train_step()[0]]
     made.close()
     grids = {c: s.grid for c, s in made.samples.rows.items()}
