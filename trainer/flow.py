@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from schemas.ids import CHANGED_ONLY
+
 if TYPE_CHECKING:  # configs load without torch
     import torch
 
@@ -34,10 +36,23 @@ class FlowConfig:
     """Token count at which `a` equals `shift`; elsewhere a = shift * sqrt(tokens / shift_tokens), at least 1."""
     max_shift: float = 12.0
     """Upper limit of `a`; the largest in use (Wan2.2) is 12."""
+    final_shift: float | None = dataclasses.field(default=None, metadata=CHANGED_ONLY)
+    """What training's shift has fallen to at its end, by the same factor each step: first what shows in much noise
+    (place, motion), then what shows in little (corners, arms). Sampling keeps `shift`; with None training does, too."""
 
     def __post_init__(self) -> None:
+        if self.final_shift is not None and not 1 <= self.final_shift <= self.shift:
+            raise ValueError(f"flow: 1 <= final_shift <= shift is needed, got {self.final_shift} and {self.shift}")
         if self.logit_std <= 0 or self.shift < 1 or self.max_shift < self.shift or self.shift_tokens < 1:
             raise ValueError("flow: logit_std > 0, 1 <= shift <= max_shift and shift_tokens >= 1 are needed")
+
+
+def at(config: FlowConfig, done: float) -> FlowConfig:
+    """The noise levels that training draws from when this share of its steps is done, [0, 1]."""
+    if config.final_shift is None:
+        return config
+    shift = config.shift * (config.final_shift / config.shift) ** min(1.0, done)
+    return dataclasses.replace(config, shift=shift, final_shift=None)
 
 
 def shift_of(tokens: int, config: FlowConfig) -> float:

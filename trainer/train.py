@@ -29,6 +29,7 @@ from trainer.diary import Diary
 from trainer.feed import Feed
 from trainer.flops import forward_flops
 from trainer.flow import FlowConfig
+from trainer.flow import at as flow_at
 from trainer.guard import Guard
 from trainer.launch import LaunchConfig
 from trainer.meter import Meter, gemm_rate
@@ -148,13 +149,14 @@ class Trainer:
         made = []
         words: list[tuple[int, int]] = []
         for number in mine:
-            drawn, tokens = self._drawn(packs[number])
+            drawn, tokens = self._drawn(packs[number], step)
             made.append((number, batch_of(drawn, tokens, self.world.device)))
             words += [(len(x), n) for x, n in zip(tokens, self.model.text.lengths([d.text for d in drawn]))]
         return _Ready(tuple(made), sum(len(p) for p in packs), 3 * self._flops(words))
 
-    def _drawn(self, visits: list[Visit]) -> tuple[list[Drawn], list[torch.Tensor]]:
+    def _drawn(self, visits: list[Visit], step: int = 0) -> tuple[list[Drawn], list[torch.Tensor]]:
         """A pack's visits with everything decided, and their clean tokens."""
+        flow = flow_at(self.flow, step / self.config.steps)
         drawn = [
             draw_visit(
                 v,
@@ -162,7 +164,7 @@ class Trainer:
                 self.model.token_channels,
                 self.plan.config.seed,
                 self.draw,
-                self.flow,
+                flow,
                 self.sizes,
             )
             for v in visits
@@ -206,7 +208,7 @@ class Trainer:
         weights = {k: self.spread.whole(v.detach()) for k, v in self.model.state_dict().items()}
         if not self.world.first or len(list(capsules.glob("step-*"))) >= self.config.capsules:
             return
-        packs = [self._drawn(visits) for visits in self.plan.step(self.step)]
+        packs = [self._drawn(visits, self.step) for visits in self.plan.step(self.step)]
         notes = {"step": self.step, "gradient_norm": norm, "manifest": self.manifest}
         folder = capsules / f"step-{self.step:09d}"
         capsule.write(folder, reason=reason, rows=rows, packs=packs, weights=weights, model=self.model, notes=notes)

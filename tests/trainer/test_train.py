@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -151,6 +152,20 @@ def test_an_epoch_of_images_trains_text_to_image_on_first_frames_and_then_goes_o
     whole = made.samples.tokens(drawn[0].visit.clip_id)
     assert torch.equal(tokens[0], whole[: len(tokens[0])])
     assert len(tokens[0]) < len(whole)
+
+
+def test_with_a_final_shift_later_steps_see_less_noise_in_one_go_or_in_two(tmp_path: Path) -> None:
+    fall = ("flow.shift=12", "flow.shift_tokens=16", "flow.final_shift=1", "optimizer.steps=20")
+    with deterministic(1):
+        whole = small_run.trainer(*fall)
+        rows = fit(whole, Snapshots(tmp_path / "whole", 1e9)).to_pylist()
+        fit(small_run.trainer(*fall), Snapshots(tmp_path / "part", 0.0), stop_at=9)
+        resumed = small_run.trainer(*fall)
+        assert fit(resumed, Snapshots(tmp_path / "part", 1e9)).to_pylist() == rows
+    assert same(whole.tensors(), resumed.tensors())
+    first, last = (np.mean([r["t"] for r in rows if r["step"] in part]) for part in (range(5), range(15, 20)))
+    assert first > 0.8
+    assert last < 0.65
 
 
 CHILD = """
