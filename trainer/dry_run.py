@@ -95,7 +95,7 @@ def forecast(rows: Sequence[Mapping[str, Any]], skipped: Mapping[str, str], sett
         longest_tokens=max(r["tokens"] for r in rows),
         steps=steps,
         packs_per_step=config.plan.packs_per_step,
-        image_steps=sum(any(v.image for pack in step for v in pack) for step in packs),
+        image_steps=sum(any(v.epoch < config.plan.image_epochs for pack in step for v in pack) for step in packs),
         epochs=round(len(seen) / looked_at * steps / len(rows), 2),
         fill=round(plan.fill(looked_at), 4),
         padding_tokens=0,

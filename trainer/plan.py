@@ -8,6 +8,7 @@ seam, so that the last pack of an epoch is as full as any other.
 
 The first epochs may be of images: each clip's first latent frame, which holds one picture, with the clip's caption.
 What words say of a picture is learned from far fewer tokens then; Open-Sora and Movie Gen begin with images, too.
+A share of the later visits may be of images, so that what was learned of them is kept and goes on.
 
 Cost: packing restarts from step 0 after a resume (100,000 samples take under 1 s).
 """
@@ -35,6 +36,8 @@ class PlanConfig:
     """Packs of one optimiser step, over all processes."""
     image_epochs: int = dataclasses.field(default=0, metadata=CHANGED_ONLY)
     """Epochs at the start that see an image of each clip, its first latent frame, and nothing else of it."""
+    image_share: float = dataclasses.field(default=0.0, metadata=CHANGED_ONLY)
+    """Share of the visits after those epochs that see such an image, too, drawn for each visit, [0, 1)."""
     seed: int = 0
     """Seed of order, noise, noise level, task and caption choice."""
 
@@ -43,6 +46,8 @@ class PlanConfig:
             raise ValueError("budget, window and packs_per_step must be at least 1")
         if self.image_epochs < 0:
             raise ValueError(f"image_epochs must be at least 0, got {self.image_epochs}")
+        if not 0 <= self.image_share < 1:
+            raise ValueError(f"image_share must lie in [0, 1), got {self.image_share}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +130,13 @@ class Plan:
             if not turn and epoch > 10_000:
                 raise ValueError("no row has a weight that lets it be drawn")
             for i in randomness.generator(self.config.seed, self._key, epoch, "order").permutation(len(turn)):
-                visit = Visit(turn[i], epoch, seen[turn[i]], epoch < self.config.image_epochs)
+                clip_id, times = turn[i], seen[turn[i]]
+                visit = Visit(clip_id, epoch, times, self._is_image(clip_id, epoch, times))
                 yield visit, self.tokens(visit)
-                seen[visit.clip_id] += 1
+                seen[clip_id] += 1
+
+    def _is_image(self, clip_id: str, epoch: int, visit: int) -> bool:
+        config = self.config
+        if epoch < config.image_epochs or not config.image_share:
+            return epoch < config.image_epochs
+        return randomness.uniform(config.seed, clip_id, visit, "image") < config.image_share

@@ -95,6 +95,24 @@ def test_first_epochs_of_images_see_the_first_latent_frame_of_every_row(epochs: 
 
 
 @settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2), st.floats(0.0, 0.99))
+def test_a_share_of_the_later_visits_are_images(epochs: int, share: float) -> None:
+    table = {f"clip{i:03d}": Row(tokens=9, frames=3) for i in range(200)}
+    config = PlanConfig(budget=128, window=8, image_epochs=epochs, image_share=share)
+    one, again = Plan("m", table, config), Plan("m", table, config)
+    seen = [v for n in range(160) for p in one.step(n) for v in p]
+    assert all(v.image for v in seen if v.epoch < epochs)
+    later = [v.image for v in seen if v.epoch >= epochs]
+    assert np.mean(later) == pytest.approx(share, abs=4 * (0.25 / len(later)) ** 0.5)
+    assert seen == [v for n in range(160) for p in again.step(n) for v in p]
+
+
+def test_an_image_share_of_one_would_leave_no_clips() -> None:
+    with pytest.raises(ValueError, match=r"image_share must lie in \[0, 1\), got 1"):
+        PlanConfig(image_share=1.0)
+
+
+@settings(deadline=None, max_examples=20)
 @given(st.floats(0.2, 3.0))
 def test_a_weight_is_how_often_a_row_is_seen_per_epoch(weight: float) -> None:
     table = {"heavy": Row(tokens=1, weight=weight), "plain": Row(tokens=1)}

@@ -109,7 +109,7 @@ def plain(
         settings,
         dit=dataclasses.replace(
             dit,
-            plan=dataclasses.replace(dit.plan, seed=seed, image_epochs=0),
+            plan=dataclasses.replace(dit.plan, seed=seed, image_epochs=0, image_share=0.0),
             optimizer=optimizer,
             validation=validation or ValidationConfig(),
             watch=WatchConfig(),
