@@ -39,7 +39,9 @@ class Forecast:
     epochs: float
     """Passes over the rows."""
     image_steps: int
-    """Steps at the start that see images."""
+    """Steps at the start that see images alone."""
+    image_visits: float
+    """Share of all visits that see an image of their clip."""
     fill: float
     """Share of the budget that these steps fill, or the first 200 of them."""
     padding_tokens: int
@@ -96,6 +98,7 @@ def forecast(rows: Sequence[Mapping[str, Any]], skipped: Mapping[str, str], sett
         steps=steps,
         packs_per_step=config.plan.packs_per_step,
         image_steps=sum(any(v.epoch < config.plan.image_epochs for pack in step for v in pack) for step in packs),
+        image_visits=round(sum(v.image for v in seen) / len(seen), 4),
         epochs=round(len(seen) / looked_at * steps / len(rows), 2),
         fill=round(plan.fill(looked_at), 4),
         padding_tokens=0,
@@ -122,7 +125,7 @@ def as_text(found: Forecast) -> str:
         *(f"  {count:>5}  {why}" for why, count in sorted(found.reasons.items(), key=lambda kv: -kv[1])),
         f"tokens        {found.tokens:,} a pass, longest sample {found.longest_tokens:,}",
         f"steps         {found.steps:,} of {found.packs_per_step} pack(s), {found.epochs:g} passes over the rows",
-        *([f"images        in the first {found.image_steps:,} steps, one of each clip"] if found.image_steps else []),
+        *_images(found),
         f"fill          {found.fill:.2%} of the budget, {found.padding_tokens} padding tokens",
         f"model         {found.parameters:,} parameters",
         f"memory        {_size(found.state_bytes)} weights and optimiser, "
@@ -130,6 +133,13 @@ def as_text(found: Forecast) -> str:
         f"compute       {found.flops_per_step:.3g} FLOP a step, {found.flops:.3g} in all",
     ]
     return "\n".join(lines)
+
+
+def _images(found: Forecast) -> list[str]:
+    if not found.image_visits:
+        return []
+    first = f"alone in the first {found.image_steps:,} steps, " if found.image_steps else ""
+    return [f"images        {first}{found.image_visits:.0%} of all visits: a clip's first latent frame"]
 
 
 def _size(count: int) -> str:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestration import cli
@@ -15,7 +16,7 @@ from schemas.store import Store
 from tests.trainer.small_world import make_root
 from trainer.config import DitSettings
 from trainer.dit_stage import selected
-from trainer.dry_run import forecast
+from trainer.dry_run import as_text, forecast
 from trainer.flops import forward_flops, step_flops
 from trainer.model.config import SIZES, ModelConfig
 from trainer.recipes import tiny
@@ -101,9 +102,9 @@ def test_what_a_run_left_out_is_a_table_and_with_the_ledger_it_is_the_manifest(s
     assert all(left.values())
 
 
-@pytest.mark.parametrize("images", [0, 1])
-def test_the_dry_run_says_what_the_run_then_does(store: Store, images: int) -> None:
-    changes = [f"dit.plan.image_epochs={images}"]
+@pytest.mark.parametrize(("images", "share"), [(0, 0.0), (1, 0.0), (0, 0.5), (1, 0.5)])
+def test_the_dry_run_says_what_the_run_then_does(store: Store, images: int, share: float) -> None:
+    changes = [f"dit.plan.image_epochs={images}", f"dit.plan.image_share={share}"]
     wanted = settings(*changes)
     found = forecast(*selected(store, wanted), wanted)
     result = run_stage(DIT, store, override(tiny(), changes))
@@ -111,6 +112,9 @@ def test_the_dry_run_says_what_the_run_then_does(store: Store, images: int) -> N
     of_images = {r["step"] for r in ledger.to_pylist() if r["epoch"] < images}
     assert found.image_steps == len(of_images)
     assert bool(of_images) == bool(images)
+    seen = [r["task"] == "text_to_image" for r in ledger.to_pylist()]
+    assert found.image_visits == pytest.approx(np.mean(seen), abs=1e-4)
+    assert bool(found.image_visits) == bool(images or share) == ("images  " in as_text(found))
     assert (found.rows, len(found.skipped)) == (result.metrics["rows"], result.metrics["rows_left_out"])
     assert found.parameters == result.metrics["parameters"]
     assert found.fill == result.metrics["fill"]
