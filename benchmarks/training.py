@@ -171,7 +171,7 @@ def measure_padding(rows: int = 40, batch: int = 8, rounds: int = 1, depth: int 
         for p in made.model.parameters():  # zero-initialised parts would agree with anything
             p.add_(0.02 * torch.randn_like(p))
     visits = [v for v, _ in itertools.islice(made.plan._visits(), rows)]
-    drawn, tokens = made._drawn(visits)
+    drawn, tokens = made._drawn(visits, 0)
     packs = list(pack_stream(((i, len(x)) for i, x in enumerate(tokens)), BUDGET, 256))
     order = list(range(rows))
     random.Random(0).shuffle(order)

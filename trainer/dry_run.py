@@ -39,7 +39,7 @@ class Forecast:
     epochs: float
     """Passes over the rows."""
     image_steps: int
-    """Steps at the start that see images alone."""
+    """Steps at the start that hold the epochs of images; where these end, a few hold clips, too."""
     image_visits: float
     """Share of all visits that see an image of their clip."""
     fill: float

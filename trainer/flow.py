@@ -46,13 +46,12 @@ class FlowConfig:
         if self.logit_std <= 0 or self.shift < 1 or self.max_shift < self.shift or self.shift_tokens < 1:
             raise ValueError("flow: logit_std > 0, 1 <= shift <= max_shift and shift_tokens >= 1 are needed")
 
-
-def at(config: FlowConfig, done: float) -> FlowConfig:
-    """The noise levels that training draws from when this share of its steps is done, [0, 1]."""
-    if config.final_shift is None:
-        return config
-    shift = config.shift * (config.final_shift / config.shift) ** min(1.0, done)
-    return dataclasses.replace(config, shift=shift, final_shift=None)
+    def at(self, done: float) -> FlowConfig:
+        """The noise levels that training draws from when this share of its steps is done, [0, 1]."""
+        if self.final_shift is None:
+            return self
+        shift = self.shift * (self.final_shift / self.shift) ** min(1.0, done)
+        return dataclasses.replace(self, shift=shift, final_shift=None)
 
 
 def shift_of(tokens: int, config: FlowConfig) -> float:

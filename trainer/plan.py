@@ -136,7 +136,7 @@ class Plan:
                 seen[clip_id] += 1
 
     def _is_image(self, clip_id: str, epoch: int, visit: int) -> bool:
-        config = self.config
-        if epoch < config.image_epochs or not config.image_share:
-            return epoch < config.image_epochs
-        return randomness.uniform(config.seed, clip_id, visit, "image") < config.image_share
+        if epoch < self.config.image_epochs:
+            return True
+        share = self.config.image_share
+        return share > 0 and randomness.uniform(self.config.seed, clip_id, visit, "image") < share

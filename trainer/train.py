@@ -29,7 +29,6 @@ from trainer.diary import Diary
 from trainer.feed import Feed
 from trainer.flops import forward_flops
 from trainer.flow import FlowConfig
-from trainer.flow import at as flow_at
 from trainer.guard import Guard
 from trainer.launch import LaunchConfig
 from trainer.meter import Meter, gemm_rate
@@ -154,9 +153,9 @@ class Trainer:
             words += [(len(x), n) for x, n in zip(tokens, self.model.text.lengths([d.text for d in drawn]))]
         return _Ready(tuple(made), sum(len(p) for p in packs), 3 * self._flops(words))
 
-    def _drawn(self, visits: list[Visit], step: int = 0) -> tuple[list[Drawn], list[torch.Tensor]]:
+    def _drawn(self, visits: list[Visit], step: int) -> tuple[list[Drawn], list[torch.Tensor]]:
         """A pack's visits with everything decided, and their clean tokens."""
-        flow = flow_at(self.flow, step / self.config.steps)
+        flow = self.flow.at(step / self.config.steps)
         drawn = [
             draw_visit(
                 v,

@@ -15,7 +15,6 @@ from trainer.autoencoder.model import build, encode
 from trainer.config import SamplingConfig
 from trainer.flow import (
     FlowConfig,
-    at,
     draw_t,
     euler_step,
     guided,
@@ -55,10 +54,10 @@ def test_the_shift_grows_with_the_root_of_the_tokens() -> None:
 
 def test_the_shift_of_training_falls_by_the_same_factor_each_step_and_sampling_keeps_it() -> None:
     config = FlowConfig(shift=9.0, final_shift=4.0, shift_tokens=100)
-    assert [at(config, done).shift for done in (0.0, 0.5, 1.0, 1.5)] == pytest.approx([9.0, 6.0, 4.0, 4.0])
+    assert [config.at(done).shift for done in (0.0, 0.5, 1.0, 1.5)] == pytest.approx([9.0, 6.0, 4.0, 4.0])
     assert shift_of(100, config) == 9.0
     steady = FlowConfig(shift=9.0)
-    assert at(steady, 0.5) is steady
+    assert steady.at(0.5) is steady
 
 
 @pytest.mark.parametrize("final", [0.5, 9.5])

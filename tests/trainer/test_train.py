@@ -148,7 +148,7 @@ def test_an_epoch_of_images_trains_text_to_image_on_first_frames_and_then_goes_o
         grid = grids[r.clip_id]
         assert r.tokens == grid.height * grid.width * (1 if r.epoch == 0 else grid.frames)
         assert r.epoch > 0 or r.task == "text_to_image"
-    drawn, tokens = made._drawn([Visit(max(grids, key=lambda c: grids[c].frames), 0, 0, image=True)])
+    drawn, tokens = made._drawn([Visit(max(grids, key=lambda c: grids[c].frames), 0, 0, image=True)], 0)
     whole = made.samples.tokens(drawn[0].visit.clip_id)
     assert torch.equal(tokens[0], whole[: len(tokens[0])])
     assert len(tokens[0]) < len(whole)
